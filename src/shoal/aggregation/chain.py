@@ -1,0 +1,158 @@
+"""The whole aggregation as a value: it prints, compares, hashes, and computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+
+from shoal.aggregation import order
+from shoal.aggregation.finish import Ends, Finish, Robust, Sums
+from shoal.aggregation.kinds import Shares
+from shoal.aggregation.payload import Bag, Notes, Payload, Update
+from shoal.aggregation.step import Adapts, Compresses, Discretizes, Remembers, Step, Weighs
+from shoal.errors import OrderError, SettingError
+from shoal.key import Key
+from shoal.vector import Array, Layout, Vector, namespace
+
+if TYPE_CHECKING:
+    from shoal.aggregation.sums import Meeting
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the server learned in a round: the result, the summed notes, and whether there is a result."""
+
+    value: Vector
+    notes: Notes
+    clients: Any
+    released: Bool[Array, ""]
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Aggregation:
+    """From many clients' contributions to one result: steps on each client, a meeting, a finish.
+
+    Built with `>>`. `encode` runs on a client, `decode` on the server; in between payloads are added.
+
+    >>> from shoal.steps import Clip, Quantize
+    >>> from shoal.aggregation.sums import PlainSum
+    >>> from shoal.aggregation.finish import Mean
+    >>> print(Clip(1.0) >> Quantize(1e-3) >> PlainSum() >> Mean())
+    Clip(norm=1.0) >> Quantize(step=0.001, rounding='nearest') >> PlainSum() >> Mean()
+    """
+
+    steps: tuple[Step[Any, Any], ...]
+    meeting: Meeting
+    finish: Finish[Any] | Robust
+
+    def __post_init__(self) -> None:
+        kind = order.kind_after(self.steps)
+        if not issubclass(kind, self.meeting.takes):
+            order.refuse(self.meeting, kind, self.steps)
+        if not issubclass(kind, self.finish.takes):
+            order.refuse(self.finish, kind, self.steps)
+        if sum(isinstance(step, Weighs) for step in self.steps) > 1:
+            raise OrderError("a contribution is weighed once: leave one Weigh out")
+        if any(isinstance(step, Adapts) for step in self.steps) and kind is Shares:
+            raise OrderError("a step that adapts sends notes that noise shares do not cover: finish with Gaussian")
+
+    if not TYPE_CHECKING:  # the type checker knows no `>>` here; code without types gets a sentence
+
+        def __rshift__(self, other):
+            name = type(other).__name__
+            if isinstance(other, Ends):
+                raise OrderError(
+                    f"{type(self.finish).__name__} has finished this aggregation: {name} takes its place, not the one "
+                    "after it, because noise and means are made of the sum and not of each other"
+                )
+            order.refuse_after_sum(other)
+
+    def __str__(self) -> str:
+        return " >> ".join(str(part) for part in (*self.steps, self.meeting, self.finish))
+
+    @property
+    def private(self) -> bool:
+        """Whether noise protects the sum, so that neither weights nor metrics leave a client."""
+        return isinstance(self.finish, Finish) and self.finish.private
+
+    @property
+    def cap(self) -> float:
+        """The largest weight of one client: 1, or the cap of `Weigh`."""
+        return next((step.cap for step in self.steps if isinstance(step, Weighs)), 1.0)
+
+    def bounds(self, layout: Layout) -> tuple[float, ...]:
+        """The L2 norm that one client can have after each step."""
+        bounds = [math.inf]
+        for step in self.steps:
+            bounds.append(step.bound(bounds[-1], layout))
+        return tuple(bounds[1:])
+
+    def sensitivity(self, layout: Layout) -> float:
+        """How far one client, added or removed, can move the decoded sum in L2 norm; infinite if unbounded."""
+        return (math.inf, *self.bounds(layout))[-1]
+
+    def upload_bytes(self, layout: Layout) -> int:
+        """The most bytes that one client's value takes, without headers."""
+        sizes = [step.upload_bytes(layout) for step in self.steps if isinstance(step, Compresses)]
+        return min([layout.size_bytes, *sizes])
+
+    def start(self, layout: Layout) -> tuple[Any, ...]:
+        """What the steps remember of a client that has not taken part yet."""
+        return tuple(step.start(layout) if isinstance(step, Remembers) else None for step in self.steps)
+
+    def encode(
+        self, value: Vector, *, examples: Any, notes: Notes, states: tuple[Any, ...], key: Key, layout: Layout
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """On the client: what to send (a Payload, or a Bag for `Collect`), and what the steps remember."""
+        one = namespace(value).ones((), "float32")
+        update = Update(value, examples, one, {} if self.private else notes, math.inf)
+        remembered: list[Any] = []
+        for place, (step, state) in enumerate(zip(self.steps, states, strict=True)):
+            bound = step.bound(update.bound, layout)
+            update, state = step.encode(update, state, key.split(place))  # noqa: PLW2901
+            update = replace(update, bound=bound)
+            remembered.append(state)
+        weight = one * 0 if self.private else update.weight
+        clients = namespace(value).ones((), "int32")
+        return self.meeting.lift(Payload(update.value, weight, update.notes, clients)), tuple(remembered)
+
+    def decode(self, total: Payload | Bag, *, key: Key, layout: Layout) -> Release:
+        """On the server: the result of a round from its payloads. Not released if too few took part."""
+        xp = namespace(total.value)
+        value = total.value
+        for step in reversed(self.steps):
+            value = step.decode(value)
+        clients = xp.sum(total.clients)
+        released = xp.logical_and(self.meeting.releases(clients), xp.asarray(True))
+        if isinstance(self.finish, Robust):
+            result = self.finish.combine(value, total.clients > 0)
+        else:
+            weight = xp.asarray(total.weight, "float32") / np.float32(self.cap)
+            result = self.finish.finish(Sums(value, weight, clients, self.sensitivity(layout)), key)
+        if isinstance(self.finish, Robust) or self.finish.needs_clients:
+            released = xp.logical_and(released, clients > 0)
+        return Release(result, total.notes, clients, released)
+
+    def adapted(self, notes: Mapping[str, Any], clients: Any) -> Aggregation:
+        """The aggregation of the next round."""
+        if not any(isinstance(step, Adapts) for step in self.steps):
+            return self
+        steps = tuple(step.adapt(notes, clients) if isinstance(step, Adapts) else step for step in self.steps)
+        return replace(self, steps=steps)
+
+    def check(self, layout: Layout, clients: int) -> None:
+        """SettingError if the sum of so many clients could overflow 32-bit integers."""
+        unit = next((step.unit for step in self.steps if isinstance(step, Discretizes)), None)
+        bound = self.sensitivity(layout)
+        if unit is not None and bound / unit * clients >= 2**31:
+            raise SettingError(
+                f"a sum of {clients} clients of norm {bound:g} on a grid of {unit:g} needs more than 32 bits: "
+                f"use a step of at least {bound * clients / 2**31:.1g}, or clip lower"
+            )

@@ -1,0 +1,138 @@
+"""What the server may do with a sum, or with payloads side by side.
+
+Nobody types a standard deviation. A finish that adds noise multiplies by the sensitivity that the steps
+declare; after noise only a public divisor is allowed, and then no weight and no metric is sent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Num
+
+from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
+from shoal.errors import OrderError, SettingError
+from shoal.key import Key
+from shoal.vector import Array, Vector, namespace
+
+Kind_contra = TypeVar("Kind_contra", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A round's decoded sum, and what a finish may know beside it.
+
+    `weight` is the total weight in units of the chain's cap, `clients` how many contributed, `sensitivity`
+    how far one client can move `value` in L2 norm.
+    """
+
+    value: Vector
+    weight: Num[Array, ""]
+    clients: Num[Array, ""]
+    sensitivity: float
+
+
+class Ends(ABC):
+    """The end of an aggregation: nothing follows it."""
+
+    takes: ClassVar[tuple[Kind, ...]]
+
+    if not TYPE_CHECKING:
+
+        def __rshift__(self, other):
+            raise OrderError(f"nothing follows {type(self).__name__}, which ends an aggregation")
+
+
+class Finish(Ends, Generic[Kind_contra]):
+    """What becomes of a sum."""
+
+    private: ClassVar[bool] = False
+    """Whether noise protects the sum, so that no weight and no metric may be sent beside it."""
+    needs_clients: ClassVar[bool] = True
+    """Whether a round without a single contribution has no result."""
+
+    @abstractmethod
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """The result of the round, from its sums."""
+
+
+class Robust(Ends):
+    """What becomes of payloads side by side."""
+
+    @abstractmethod
+    def combine(self, values: Num[Array, "payloads size"], present: Bool[Array, " payloads"]) -> Vector:
+        """The result of the round, from the rows that are present; at least one is."""
+
+
+@dataclass(frozen=True)
+class Mean(Finish[Free | Grid]):
+    """The sum divided by the total weight that came in: by clients, or after `Weigh` by examples."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Free, Grid)
+
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """value / weight; zero where the weight is zero."""
+        xp = namespace(sums.value)
+        return sums.value * (xp.float32(1) / xp.where(sums.weight > 0, sums.weight, xp.float32(1)))
+
+
+@dataclass(frozen=True)
+class Total(Finish[Free | Grid]):
+    """The sum itself: for counts, and for models that are made of counts."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Free, Grid)
+
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """The sum, as it came in."""
+        return sums.value
+
+
+@dataclass(frozen=True)
+class Gaussian(Finish[Bounded | Grid]):
+    """Normal noise of `multiplier` times the sensitivity, then divided by a public number of `clients`.
+
+    The noise is drawn from the run's key: simulated noise, good for measuring utility. The mechanism is that
+    of McMahan et al. 2018 ("Learning differentially private recurrent language models", section 3).
+    """
+
+    multiplier: float
+    clients: int
+    takes: ClassVar[tuple[Kind, ...]] = (Bounded, Grid)
+    private: ClassVar[bool] = True
+    needs_clients: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.multiplier < float("inf"):
+            raise SettingError(f"a noise multiplier is over 0, not {self.multiplier}")
+        if self.clients < 1:
+            raise SettingError(f"a sum is divided by at least one client, not {self.clients}")
+
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """(value + N(0, (multiplier * sensitivity)^2)) / clients."""
+        if isinstance(sums.value, jax.Array):
+            normal = jax.random.normal(key.jax(), sums.value.shape)
+        else:
+            normal = key.generator().standard_normal(sums.value.shape, np.float32)
+        return (sums.value + np.float32(self.multiplier * sums.sensitivity) * normal) * np.float32(1 / self.clients)
+
+
+@dataclass(frozen=True)
+class Over(Finish[Shares]):
+    """The sum divided by a public number of `clients`; its noise came in shares."""
+
+    clients: int
+    takes: ClassVar[tuple[Kind, ...]] = (Shares,)
+    private: ClassVar[bool] = True
+    needs_clients: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.clients < 1:
+            raise SettingError(f"a sum is divided by at least one client, not {self.clients}")
+
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """value / clients."""
+        return sums.value * np.float32(1 / self.clients)

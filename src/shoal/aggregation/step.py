@@ -1,0 +1,138 @@
+"""The steps a client takes before the sum, and `>>`, which joins them in an order that makes sense.
+
+A step is a final frozen dataclass that extends one of the abstract classes here and says three things: what
+it does to one client's contribution, how the sum is turned back, and what it makes of the bound on one
+client's norm. Everything else about a step is a kind or a capability: it keeps the kind it is given, it
+compresses, it weighs, it remembers, it adapts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+
+from shoal.aggregation import order
+from shoal.aggregation.kinds import Bounded, Free, Grid, Kind
+from shoal.aggregation.payload import Update
+from shoal.key import Key
+from shoal.vector import Layout, Vector
+
+if TYPE_CHECKING:
+    from shoal.aggregation.sums import Collect, Collected, Sum, Summed
+
+In_contra = TypeVar("In_contra", contravariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
+In = TypeVar("In")
+Mid = TypeVar("Mid")
+Out = TypeVar("Out")
+Float = TypeVar("Float", Free, Bounded)
+
+
+class Link(ABC, Generic[In_contra, Out_co]):
+    """A step or a chain of steps: what `>>` joins."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> tuple[Step[Any, Any], ...]:
+        """The steps, first to last."""
+
+    @overload
+    def __rshift__(self: Link[In, Float], other: KeepsKind) -> Chain[In, Float]: ...
+    @overload
+    def __rshift__(self: Link[In, Mid], other: Link[Mid, Out]) -> Chain[In, Out]: ...
+    @overload
+    def __rshift__(self: Link[Free, Mid], other: Sum[Mid]) -> Summed[Mid]: ...
+    @overload
+    def __rshift__(self: Link[Free, Float], other: Collect) -> Collected: ...
+    def __rshift__(self, other: Any) -> Any:
+        return Chain(self.steps + other.steps) if isinstance(other, Link) else order.joined(self.steps, other)
+
+
+class Step(Link[In_contra, Out_co]):
+    """One client-side transform, with its linear inverse on the sum."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Free,)
+    gives: ClassVar[Kind | None] = Free
+    """The kind after this step; None if it is the kind before it."""
+
+    @property
+    def steps(self) -> tuple[Step[Any, Any], ...]:
+        """This step alone."""
+        return (self,)
+
+    @abstractmethod
+    def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
+        """On the client: the contribution after this step, and what the step remembers there."""
+
+    @abstractmethod
+    def decode(self, total: Vector) -> Vector:
+        """On the server: undoes the step on a sum, along the last axis; linear."""
+
+    @abstractmethod
+    def bound(self, before: float, layout: Layout) -> float:
+        """The L2 norm that one client can have after this step, from what it could have before."""
+
+
+class KeepsKind(Step[Free, Free]):
+    """A step on floats after which as much is known as before: a bound still holds, perhaps a wider one."""
+
+    gives: ClassVar[Kind | None] = None
+
+
+class Compresses(KeepsKind):
+    """A step that sends less. What it leaves out can be remembered for the next round."""
+
+    @abstractmethod
+    def upload_bytes(self, layout: Layout) -> int:
+        """The most bytes that one client's value takes after this step."""
+
+
+class Weighs(KeepsKind):
+    """A step that scales a contribution by its weight over `cap`, and sends the weight."""
+
+    cap: float
+
+
+class Discretizes(Step[Bounded, Grid]):
+    """A step from floats to integers: `unit` is what one of them is worth."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Bounded,)
+    gives: ClassVar[Kind | None] = Grid
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """The distance between two neighbours on the grid."""
+
+
+class Remembers(Step[In_contra, Out_co]):
+    """A step with a memory on the client. It never leaves."""
+
+    @abstractmethod
+    def start(self, layout: Layout) -> Any:
+        """The memory of a client that has not taken part yet: arrays, so that it can live in a compiled call."""
+
+
+class Adapts(Step[In_contra, Out_co]):
+    """A step that is another value of itself each round."""
+
+    @abstractmethod
+    def adapt(self, notes: Mapping[str, Any], clients: Any) -> Self:
+        """The step for the next round, from the sums of the notes it added."""
+
+
+@dataclass(frozen=True)
+class Chain(Link[In_contra, Out_co]):
+    """Steps that fit, in order. OrderError if they do not."""
+
+    links: tuple[Step[Any, Any], ...]
+
+    def __post_init__(self) -> None:
+        order.kind_after(self.links)
+
+    @property
+    def steps(self) -> tuple[Step[Any, Any], ...]:
+        """The steps, first to last."""
+        return self.links

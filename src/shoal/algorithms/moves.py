@@ -1,0 +1,114 @@
+"""A round is three moves, and these are they.
+
+A runtime decides only who makes the middle one, where, and how payloads are added. All three are pure: state
+in, state out, randomness by key; they run in plain Python, and traced inside a compiled call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shoal.aggregation import Bag, Payload
+from shoal.algorithms.protocol import Algorithm, Call, ClientState, Local, Report, Run
+from shoal.examples import Examples
+from shoal.key import Key
+from shoal.vector import is_finite, namespace
+
+S = TypeVar("S")
+B = TypeVar("B")
+D = TypeVar("D")
+T = TypeVar("T")
+
+
+def start(algorithm: Algorithm[S, B, D], key: Key) -> Run[S]:
+    """The run before its first round."""
+    return Run(algorithm.init(key.split("init")), algorithm.aggregation, np.int32(0))
+
+
+def enter(algorithm: Algorithm[S, B, D]) -> ClientState:
+    """The state of a client before its first round."""
+    return ClientState(algorithm.enter(), algorithm.aggregation.start(algorithm.layout))
+
+
+def open_round(algorithm: Algorithm[S, B, D], run: Run[S]) -> Call[B]:
+    """What every client of the next round is sent."""
+    return Call(algorithm.broadcast(run.state), run.aggregation, run.round)
+
+
+def client_turn(
+    algorithm: Algorithm[S, B, D], call: Call[B], data: D, state: ClientState, key: Key
+) -> tuple[Payload | Bag, ClientState]:
+    """A client's work and what it sends.
+
+    A client whose data or whose result is not finite contributes nothing: it sends zeros that count for no
+    client, keeps its old state, and the round goes on.
+    """
+    local = algorithm.local(call.message, data, state.algorithm, key.split("local"))
+    usable = _is_usable(local, data)
+    payload, steps = call.aggregation.encode(
+        local.value,
+        examples=local.examples,
+        notes=local.metrics,
+        states=state.steps,
+        key=key.split("encode"),
+        layout=algorithm.layout,
+    )
+    remembered = ClientState(local.client_state, steps)
+    return choose(usable, payload, _nothing(payload)), choose(usable, remembered, state)
+
+
+def close_round(
+    algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag, key: Key
+) -> tuple[Run[S], Report]:
+    """The run after a round, from the sum of its payloads.
+
+    A round that releases nothing (no contribution, or fewer than the threshold) is counted and changes
+    nothing else.
+    """
+    release = run.aggregation.decode(total, key=key, layout=algorithm.layout)
+    state = choose(release.released, algorithm.update(run.state, release.value), run.state)
+    aggregation = run.aggregation.adapted(release.notes, release.clients)
+    closed = Run(state, aggregation, run.round + 1)
+    return closed, Report(release.clients, release.notes, release.released)
+
+
+def run_round(
+    algorithm: Algorithm[S, B, D], run: Run[S], clients: Mapping[str, D], states: Mapping[str, ClientState], key: Key
+) -> tuple[Run[S], dict[str, ClientState], Report]:
+    """One whole round in this process, client after client: the specification of every runtime."""
+    call = open_round(algorithm, run)
+    total: Any = None
+    after: dict[str, ClientState] = {}
+    for name, data in clients.items():
+        payload, after[name] = client_turn(algorithm, call, data, states[name], key.split("client", name))
+        total = payload if total is None else total + payload
+    closed, report = close_round(algorithm, run, total, key.split("server"))
+    return closed, after, report
+
+
+def choose(flag: Any, yes: T, no: T) -> T:
+    """One of two trees of arrays by a flag that may be traced."""
+    if _is_known(flag):
+        return yes if flag else no
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+
+def _is_known(flag: Any) -> bool:
+    return isinstance(flag, bool | np.bool_)
+
+
+def _nothing(payload: Payload | Bag) -> Payload | Bag:
+    return jax.tree.map(lambda part: namespace(part).zeros_like(part), payload)
+
+
+def _is_usable(local: Local, data: Any) -> Any:
+    usable = is_finite(local.value)
+    if isinstance(data, Examples):
+        xp = namespace(local.value)
+        usable = xp.logical_and(usable, xp.logical_and(data.usable, data.count > 0))
+    return usable

@@ -1,0 +1,60 @@
+"""Every error that Shoal raises on purpose.
+
+    ShoalError
+    ├── PlanError               a plan that cannot be; raised before anything runs
+    │   ├── OrderError          the parts of an aggregation do not fit in the order given
+    │   ├── SettingError        a number or a name outside what is allowed
+    │   └── UnsupportedError    a rule that this model or this runtime cannot run
+    ├── DataError               data that is not as declared
+    ├── RunError                something that happened while rounds ran
+    │   ├── RejectedError       a contribution was rejected and the run was asked to stop at that
+    │   └── CheckpointError     a checkpoint that cannot be read, or belongs to another plan
+    └── MissingExtraError       an optional package is not installed
+
+A message says what was wanted, what came, and what to do. It never holds a value from anybody's data.
+"""
+
+from __future__ import annotations
+
+
+class ShoalError(Exception):
+    """Base of every error that Shoal raises on purpose."""
+
+
+class PlanError(ShoalError):
+    """A plan that cannot be. Raised before anything runs."""
+
+
+class OrderError(PlanError, TypeError):
+    """The parts of an aggregation do not fit in the order given."""
+
+
+class SettingError(PlanError, ValueError):
+    """A number or a name outside what is allowed."""
+
+
+class UnsupportedError(PlanError):
+    """A rule that this model or this runtime cannot run."""
+
+
+class DataError(ShoalError, ValueError):
+    """Data that is not as declared."""
+
+
+class RunError(ShoalError):
+    """Something that happened while rounds ran."""
+
+
+class RejectedError(RunError):
+    """A contribution was rejected and the run was asked to stop at that."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that cannot be read, or that belongs to another plan."""
+
+
+class MissingExtraError(ShoalError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}, which is not installed: run  pip install 'shoal[{extra}]'")

@@ -1,0 +1,162 @@
+"""JAX models: a network and a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from shoal.algorithms.model import Trained, Training
+from shoal.errors import DataError
+from shoal.examples import Examples, pad
+from shoal.key import Key
+from shoal.models.descent import descend
+from shoal.models.losses import Loss, LossName, loss
+from shoal.models.network import Functions, Network, Params
+from shoal.vector import Array, Layout, Part, Vector
+
+_ROWS = 1024  # rows that are measured at once
+
+
+@dataclass(frozen=True)
+class JaxModel:
+    """A network with the loss that trains it; it reads the columns `x` and `y`.
+
+    >>> from shoal import models
+    >>> models.logistic(13).layout.size
+    14
+    """
+
+    network: Network
+    loss: Loss
+    x: str = field(default="x", kw_only=True)
+    y: str = field(default="y", kw_only=True)
+
+    @property
+    def traceable(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def additive(self) -> bool:
+        """False: updates are averaged."""
+        return False
+
+    @cached_property
+    def _shapes(self) -> Params:
+        return jax.eval_shape(self.network.init, jax.random.key(0))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """One part for each array of the parameters, named by its path."""
+        paths = jax.tree_util.tree_leaves_with_path(self._shapes)
+        parts = (
+            Part(jax.tree_util.keystr(path, simple=True, separator="/"), tuple(leaf.shape), str(leaf.dtype))
+            for path, leaf in paths
+        )
+        return Layout(tuple(parts))
+
+    def params(self, vector: Vector) -> Params:
+        """The parameters, in the network's own tree."""
+        leaves = self.layout.unflatten(vector).values()
+        return jax.tree.unflatten(jax.tree.structure(self._shapes), list(leaves))
+
+    def vector(self, params: Params) -> Vector:
+        """The vector of parameters in the network's own tree."""
+        names = [part.name for part in self.layout.parts]
+        return self.layout.flatten(dict(zip(names, jax.tree.leaves(params), strict=True)))
+
+    def accept(self, training: Training) -> None:
+        """Trains in every way."""
+
+    def check(self, data: Examples) -> None:
+        """DataError if a column is missing, the inputs do not fit the network, or a label makes no sense."""
+        inputs, labels = data.rows(self.x), data.rows(self.y)
+        try:
+            row = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
+            outputs = jax.eval_shape(self.network.apply, self._shapes, row)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"rows of {self.x!r} have shape {inputs.shape[1:]} and dtype {inputs.dtype}, which this network "
+                f"does not take: {str(error).splitlines()[0]}"
+            ) from error
+        self.loss.check(labels, tuple(outputs.shape[1:]) or (1,))
+
+    def init(self, key: Key) -> Vector:
+        """The network's own initial parameters."""
+        return self.vector(self.network.init(key.jax()))
+
+    def train(self, vector: Vector, data: Examples, *, training: Training, round: Any, key: Key) -> Trained:
+        """Gradient descent on the mean loss of the client's batches."""
+
+        def row_loss(params: Params, columns: dict[str, Array], noise: jax.Array) -> Float[Array, " rows"]:
+            return self.loss(self.network.train(params, columns[self.x], noise), columns[self.y])
+
+        params, seen = descend(row_loss, self.params(vector), data, training=training, round=round, key=key)
+        return Trained(self.vector(params) - vector, {"loss": seen})
+
+    def measure(self, vector: Vector, columns: Mapping[str, Array]) -> Mapping[str, Float[Array, " rows"]]:
+        """The loss and its metrics for every row."""
+        chunks = [_measure(self, vector, chunk) for chunk in _chunks({k: columns[k] for k in (self.x, self.y)})]
+        return {
+            name: np.concatenate([np.asarray(chunk[name]) for chunk in chunks])[: len(columns[self.y])]
+            for name in chunks[0]
+        }
+
+    def outputs(self, vector: Vector, x: Array) -> np.ndarray[Any, Any]:
+        """What the network says of every row: scores, log-odds or numbers."""
+        chunks = [np.asarray(_outputs(self, vector, chunk[self.x])) for chunk in _chunks({self.x: np.asarray(x)})]
+        return np.concatenate(chunks)[: len(x)]
+
+    def predict(self, vector: Vector, x: Array) -> np.ndarray[Any, Any]:
+        """The label, or the number, of every row."""
+        return np.asarray(self.loss.predict(self.outputs(vector, x)))
+
+
+def from_functions(
+    init: Callable[[jax.Array], Params],
+    apply: Callable[[Params, Array], Array],
+    *,
+    loss: LossName | Callable[[Array, Array], Array],
+    train: Callable[[Params, Array, jax.Array], Array] | None = None,
+) -> JaxModel:
+    """A model from two pure functions: `init(key)` gives parameters, `apply(params, x)` outputs.
+
+    `train(params, x, key)` stands for `apply` in training where it differs, as with dropout. `loss` is a name,
+    or a function of outputs and labels that gives the loss of every row.
+
+    >>> model = from_functions(lambda key: {"w": jnp.zeros(3)}, lambda p, x: x @ p["w"], loss="squared_error")
+    >>> model.layout.parts
+    (Part(name='w', shape=(3,), dtype='float32'),)
+    """
+    return JaxModel(Functions(init, apply, train), _loss(loss))
+
+
+_loss = loss
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure(model: JaxModel, vector: Vector, columns: dict[str, Array]) -> dict[str, Array]:
+    outputs = model.network.apply(model.params(vector), columns[model.x])
+    labels = columns[model.y]
+    return {"loss": model.loss(outputs, labels), **model.loss.metrics(outputs, labels)}
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(model: JaxModel, vector: Vector, x: Array) -> Array:
+    return model.network.apply(model.params(vector), x)
+
+
+def _chunks(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows in pieces of few different sizes, the last filled up with zeros: each size is compiled once."""
+    count = len(next(iter(columns.values())))
+    width = min(_ROWS, 1 << max(count - 1, 0).bit_length())
+    missing = -count % width if count else width
+    padded = {name: pad(np.asarray(column), missing) if missing else column for name, column in columns.items()}
+    return [{n: c[i : i + width] for n, c in padded.items()} for i in range(0, count + missing, width)]

@@ -1,0 +1,1 @@
+from shoal.robust.median import Median as Median

@@ -1,0 +1,55 @@
+"""Clipping: the step that bounds what one client can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from shoal.aggregation.kinds import Bounded, Free, Kind
+from shoal.aggregation.payload import Update
+from shoal.aggregation.step import Step
+from shoal.errors import SettingError
+from shoal.key import Key
+from shoal.vector import Layout, Vector, namespace, norm
+
+# A scaled float32 vector can come out longer than asked by the roundings of its norm, its factor and its
+# numbers; shrinking by this much more keeps the promise.
+_SLACK = 1 - 2.0**-18
+
+
+@dataclass(frozen=True)
+class Clip(Step[Free, Bounded]):
+    """Scales a contribution down to an L2 norm of at most `norm`; shorter ones stay as they are.
+
+    value * min(1, norm / ||value||), McMahan et al. 2018, "Learning differentially private recurrent language
+    models", section 3 (flat clipping). No result is longer than `norm`, rounding included.
+
+    >>> from shoal.vector import Layout, Part
+    >>> Clip(2.0).bound(float("inf"), Layout((Part("w", (3,)),)))
+    2.0
+    """
+
+    norm: float
+    gives: ClassVar[Kind | None] = Bounded
+
+    def __post_init__(self) -> None:
+        if not 0 < self.norm < float("inf"):
+            raise SettingError(f"a clipping norm is over 0 and finite, not {self.norm}")
+
+    def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
+        """Clips the value."""
+        length = norm(update.value)
+        xp = namespace(update.value)
+        limit = self.norm * _SLACK
+        factor = xp.where(length > limit, limit / xp.where(length > limit, length, 1), 1)
+        return replace(update, value=update.value * factor.astype(np.float32)), state
+
+    def decode(self, total: Vector) -> Vector:
+        """The sum as it is."""
+        return total
+
+    def bound(self, before: float, layout: Layout) -> float:
+        """`norm`, or less if less was known."""
+        return min(before, self.norm)
