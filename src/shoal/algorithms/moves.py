@@ -6,8 +6,9 @@ in, state out, randomness by key; they run in plain Python, and traced inside a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,23 @@ S = TypeVar("S")
 B = TypeVar("B")
 D = TypeVar("D")
 T = TypeVar("T")
+
+
+Turn = Callable[..., tuple[Any, ClientState]]
+
+
+@dataclass(frozen=True)
+class Round(Generic[S]):
+    """A round that ran: what the server holds after it, what each client of it holds, and what is told.
+
+    There is no report where there was no client. `rejected` names the clients whose contribution was not
+    finite.
+    """
+
+    run: Run[S]
+    states: Mapping[str, ClientState]
+    report: Report | None
+    rejected: tuple[str, ...]
 
 
 def start(algorithm: Algorithm[S, B, D], key: Key) -> Run[S]:
@@ -78,17 +96,30 @@ def close_round(
 
 
 def run_round(
-    algorithm: Algorithm[S, B, D], run: Run[S], clients: Mapping[str, D], states: Mapping[str, ClientState], key: Key
-) -> tuple[Run[S], dict[str, ClientState], Report]:
-    """One whole round in this process, client after client: the specification of every runtime."""
+    algorithm: Algorithm[S, B, D],
+    run: Run[S],
+    clients: Mapping[str, D],
+    states: Mapping[str, ClientState],
+    key: Key,
+    turn: Turn = client_turn,
+) -> Round[S]:
+    """One whole round in this process, client after client: the specification of every runtime.
+
+    `turn` is `client_turn`, or the same function compiled.
+    """
     call = open_round(algorithm, run)
     total: Any = None
     after: dict[str, ClientState] = {}
+    rejected: list[str] = []
     for name, data in clients.items():
-        payload, after[name] = client_turn(algorithm, call, data, states[name], key.split("client", name))
+        payload, after[name] = turn(algorithm, call, data, states[name], key.split("client", name))
+        if not np.any(payload.clients):
+            rejected.append(name)
         total = payload if total is None else total + payload
+    if total is None:
+        return Round(replace(run, round=run.round + 1), after, None, ())
     closed, report = close_round(algorithm, run, total, key.split("server"))
-    return closed, after, report
+    return Round(closed, after, report, tuple(rejected))
 
 
 def choose(flag: Any, yes: T, no: T) -> T:

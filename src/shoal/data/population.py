@@ -1,0 +1,264 @@
+"""A population: every client's examples in a few columns, a client's rows together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from shoal.errors import DataError, SettingError
+from shoal.examples import Examples
+from shoal.key import Key
+
+Column = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """All clients with their data, columnar: client i has rows offsets[i] to offsets[i + 1] of every column.
+
+    Made by `from_arrays`, `from_clients` or `from_frame`; a change is another population. Columns are
+    shared, not copied, wherever rows keep their order.
+
+    >>> population = Population.from_arrays([[1.0], [2.0], [3.0]], [0, 1, 1], groups=["b", "a", "b"])
+    >>> population
+    Population of 2 clients, 3 examples (1 to 2 each): x float64 (1,), y int64
+    >>> population["b"].rows("y")
+    array([0, 1])
+    """
+
+    names: tuple[str, ...]
+    columns: Mapping[str, Column]
+    offsets: Int[np.ndarray, " clients+1"]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise DataError("a population has at least one client")
+        if len(set(self.names)) < len(self.names):
+            raise DataError("two clients have the same name: names tell clients apart, so each needs its own")
+
+    @staticmethod
+    def from_arrays(x: Any, y: Any = None, *, groups: Sequence[Hashable] | Column, **columns: Any) -> Population:
+        """A population from rows with a label each: `groups` says whose row it is. Clients are ordered by name.
+
+        `y` and further columns are optional. DataError if the lengths differ.
+        """
+        given = {"x": x} | ({} if y is None else {"y": y}) | columns
+        arrays = {name: _column(name, column) for name, column in given.items()}
+        labels = np.asarray(groups)
+        if labels.dtype.kind in "fO" and any(label is None or label != label for label in labels.tolist()):
+            raise DataError("a group label is missing: every row needs one, so that it belongs to a client")
+        for name, array in arrays.items():
+            if len(array) != len(labels):
+                raise DataError(f"column {name!r} has {len(array)} rows, but there are {len(labels)} group labels")
+        values, owners = np.unique(labels, return_inverse=True)
+        order = np.argsort(owners, kind="stable")
+        if not np.array_equal(order, np.arange(len(order))):
+            arrays = {name: array[order] for name, array in arrays.items()}
+        return Population(tuple(str(v) for v in values.tolist()), arrays, _offsets(np.bincount(owners)))
+
+    @staticmethod
+    def from_clients(clients: Mapping[str, Any]) -> Population:
+        """A population from a dict of clients: each an (x, y) pair, or a dict of columns.
+
+        DataError, with the client's name, if one is empty or its columns differ from the others'.
+        """
+        if not clients:
+            raise DataError("a population has at least one client")
+        split = {str(name): _client_columns(str(name), data) for name, data in clients.items()}
+        first = next(iter(split))
+        for name, columns in split.items():
+            _check_alike(first, split[first], name, columns)
+        columns = {c: np.concatenate([columns[c] for columns in split.values()]) for c in split[first]}
+        counts = [len(next(iter(columns.values()))) for columns in split.values()]
+        return Population(tuple(split), columns, _offsets(counts))
+
+    @staticmethod
+    def from_frame(frame: Any, *, client: str, label: str, features: Sequence[str] | None = None) -> Population:
+        """A population from a pandas data frame: one column says whose row it is, one is the label.
+
+        `features` are the other columns unless named; they become `x`, in order. DataError if a column is
+        missing or is not numeric.
+        """
+        present = [str(name) for name in frame.columns]
+        features = [n for n in present if n not in (client, label)] if features is None else list(features)
+        unknown = [name for name in (client, label, *features) if name not in present]
+        if unknown:
+            raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {', '.join(present)}")
+        texts = [n for n in features if frame[n].dtype.kind not in "biuf"]
+        if texts:
+            raise DataError(
+                f"features are numbers, and {', '.join(map(repr, texts))} are not: encode them, or name the "
+                "features to use"
+            )
+        x = np.stack([frame[name].to_numpy(np.float64) for name in features], axis=1)
+        return Population.from_arrays(x, frame[label].to_numpy(), groups=frame[client].to_numpy())
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(
+            f"{name} {c.dtype}{' ' + str(c.shape[1:]) if c.ndim > 1 else ''}" for name, c in self.columns.items()
+        )
+        low, high = self.counts.min(), self.counts.max()
+        return f"Population of {len(self)} clients, {self.offsets[-1]} examples ({low} to {high} each): {shapes}"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __getitem__(self, name: str) -> Examples:
+        """One client's examples."""
+        if name not in self._places:
+            raise DataError(f"there is no client {name!r} in this population of {len(self)}")
+        return self.at(self._places[name])
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
+
+    @cached_property
+    def counts(self) -> Int[np.ndarray, " clients"]:
+        """How many examples each client has."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def usable(self) -> Bool[np.ndarray, " clients"]:
+        """Which clients hold neither NaN nor infinity."""
+        bad = np.zeros(self.offsets[-1] + 1, np.int64)
+        for column in self.columns.values():
+            if np.issubdtype(column.dtype, np.inexact):
+                bad[1:] += ~np.isfinite(column.reshape(len(column), -1)).all(axis=1)
+        return np.diff(np.cumsum(bad)[self.offsets]) == 0
+
+    def at(self, place: int) -> Examples:
+        """The examples of the client at a place, from 0."""
+        start, end = int(self.offsets[place]), int(self.offsets[place + 1])
+        return Examples(self.columns, start, end - start, bool(self.usable[place]), int(self.counts.max()))
+
+    def everything(self) -> Examples:
+        """All rows as if they were one client's: for checks, and for a pooled reference."""
+        total = int(self.offsets[-1])
+        return Examples(self.columns, 0, total, bool(self.usable.all()), total)
+
+    def pooled(self, name: str = "pooled") -> Population:
+        """A population whose only client has all the rows."""
+        return Population((name,), self.columns, self.offsets[[0, -1]])
+
+    def select(self, names: Sequence[str]) -> Population:
+        """The population of the named clients only, in the order given."""
+        clients = [self[name] for name in names]
+        rows = np.concatenate([np.arange(c.start, c.start + c.count) for c in clients])
+        return self._taken(tuple(names), rows, [c.count for c in clients])
+
+    def without(self, name: str) -> Population:
+        """The population without one client."""
+        self[name]
+        return self.select([other for other in self.names if other != name])
+
+    def split_clients(self, fraction: float, *, seed: int = 0) -> tuple[Population, Population]:
+        """Two populations of different clients; the second has that fraction of them, drawn at random."""
+        held = _share(fraction, len(self), "clients")
+        chosen = set(Key.from_seed(seed).split("split clients").generator().permutation(len(self))[:held].tolist())
+        return (
+            self.select([n for i, n in enumerate(self.names) if i not in chosen]),
+            self.select([n for i, n in enumerate(self.names) if i in chosen]),
+        )
+
+    def split_examples(self, fraction: float, *, seed: int = 0) -> tuple[Population, Population]:
+        """Two populations of the same clients; the second has that fraction of each one's examples, at random.
+
+        A client with a single example keeps it in the first and is not in the second.
+        """
+        _share(fraction, 2, "examples")
+        key = Key.from_seed(seed).split("split examples")
+        kept: list[Column] = []
+        held: list[Column] = []
+        for name, start, count in zip(self.names, self.offsets, self.counts, strict=False):
+            order = start + key.split(name).generator().permutation(int(count))
+            cut = min(max(round(fraction * int(count)), 1), int(count) - 1)
+            held.append(np.sort(order[:cut]))
+            kept.append(np.sort(order[cut:]))
+        tested = [place for place, rows in enumerate(held) if len(rows)]
+        if not tested:
+            raise SettingError("every client has a single example, so there is nothing to hold out")
+        return (
+            self._taken(self.names, np.concatenate(kept), [len(rows) for rows in kept]),
+            self._taken(
+                tuple(self.names[place] for place in tested),
+                np.concatenate(held),
+                [len(held[place]) for place in tested],
+            ),
+        )
+
+    def with_column(self, name: str, column: Any) -> Population:
+        """The population with a column added or replaced; it has a row for every row there is."""
+        array = _column(name, column)
+        if len(array) != self.offsets[-1]:
+            raise DataError(f"column {name!r} has {len(array)} rows, the population has {self.offsets[-1]}")
+        return Population(self.names, {**self.columns, name: array}, self.offsets)
+
+    def map_clients(self, column: str, function: Callable[[Column], Column]) -> Population:
+        """The population with a column replaced, client by client, by a function of the client's rows."""
+        parts = [np.asarray(function(self[name].rows(column))) for name in self.names]
+        return self.with_column(column, np.concatenate(parts))
+
+    def _taken(self, names: tuple[str, ...], rows: Column, counts: Sequence[int]) -> Population:
+        return Population(names, {n: c[rows] for n, c in self.columns.items()}, _offsets(counts))
+
+
+def _column(name: str, values: Any) -> Column:
+    column = np.asarray(values)
+    if column.dtype.kind not in "biuf":
+        raise DataError(f"column {name!r} holds {column.dtype}, and columns hold numbers: encode it first")
+    if column.ndim == 0:
+        raise DataError(f"column {name!r} is a single value; a column has a row for every example")
+    return column
+
+
+def _client_columns(client: str, data: Any) -> dict[str, Column]:
+    if not isinstance(data, Mapping):
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise DataError(f"client {client!r}: data is an (x, y) pair or a dict of columns, not a {type(data).__name__}")
+        data = dict(zip("xy", data, strict=True))
+    try:
+        columns = {str(name): _column(str(name), values) for name, values in data.items()}
+    except (DataError, ValueError) as error:
+        raise DataError(f"client {client!r}: {error}") from error
+    counts = {name: len(column) for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        lengths = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(f"client {client!r}: columns have different numbers of rows ({lengths})")
+    if not columns or not next(iter(counts.values())):
+        raise DataError(f"client {client!r} has no examples: leave it out of the population")
+    return columns
+
+
+def _check_alike(first: str, wanted: dict[str, Column], client: str, columns: dict[str, Column]) -> None:
+    if columns.keys() != wanted.keys():
+        raise DataError(
+            f"client {client!r} has columns {', '.join(columns)}, client {first!r} has {', '.join(wanted)}: "
+            "all clients have the same"
+        )
+    for name, column in columns.items():
+        if column.shape[1:] != wanted[name].shape[1:]:
+            raise DataError(
+                f"client {client!r}: rows of {name!r} have shape {column.shape[1:]}, those of client {first!r} "
+                f"{wanted[name].shape[1:]}: all clients have the same"
+            )
+
+
+def _offsets(counts: Any) -> Column:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _share(fraction: float, of: int, what: str) -> int:
+    if not 0 < fraction < 1:
+        raise SettingError(f"the fraction of {what} to hold out is over 0 and under 1, not {fraction}")
+    if of < 2:
+        raise SettingError(f"one of {of} {what} cannot be held out")
+    return min(max(round(fraction * of), 1), of - 1)

@@ -1,0 +1,107 @@
+"""The plan: everything that decides meaning and privacy, as a value that exists before anything runs.
+
+It prints, so that a person can read it; it has a digest, so that a site can approve it and refuse another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from shoal.algorithms import Algorithm
+from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Sampler, sampler
+from shoal.describe import Description, describe
+from shoal.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An algorithm and its schedule: how many rounds, and who takes part in each.
+
+    `cohort` is a number of clients, a fraction of the population (a float), a sampler such as `Poisson(0.01)`,
+    or None for everyone.
+
+    >>> from shoal import models
+    >>> from shoal.algorithms import FedAvg
+    >>> plan = Plan(FedAvg(models.logistic(13)), rounds=10, cohort=4)
+    >>> plan.digest() == Plan(FedAvg(models.logistic(13)), rounds=10, cohort=4).digest()
+    True
+    """
+
+    algorithm: Algorithm[Any, Any, Any]
+    rounds: int
+    cohort: Any = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError(f"a plan has at least one round, not {self.rounds!r}")
+        object.__setattr__(self, "cohort", sampler(self.cohort))
+
+    @property
+    def sampler(self) -> Sampler:
+        """Who takes part in a round."""
+        return self.cohort
+
+    def check(self, population: int) -> None:
+        """SettingError if the cohort is larger than the population, or its sum could overflow."""
+        self.algorithm.aggregation.check(self.algorithm.layout, self.sampler.most(population))
+
+    def describe(self) -> Description:
+        """The plan as plain data."""
+        work = describe(self.algorithm)
+        return {"rounds": self.rounds, "cohort": describe(self.cohort), "algorithm": work,
+                "layout": self.algorithm.layout.digest()}  # fmt: skip
+
+    def digest(self) -> str:
+        """SHA-256 of the description, in hexadecimal. Equal plans have equal digests on every machine."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<12}{text}".rstrip() for name, text in self._lines())
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        algorithm, layout = self.algorithm, self.algorithm.layout
+        aggregation = algorithm.aggregation
+        yield "plan", self.digest()[:16]
+        yield "rounds", f"{self.rounds}, {_who(self.sampler)}"
+        yield "work", _settings(algorithm)
+        if hasattr(algorithm, "model"):
+            yield "model", f"{algorithm.model}"  # pyright: ignore
+        yield "vector", f"{layout.size:,} numbers of {layout.dtype}, {layout.size_bytes:,} bytes"
+        yield "client", "its own result" if aggregation.steps else "its own result, as it is"
+        for step, bound in zip(aggregation.steps, aggregation.bounds(layout), strict=True):
+            yield "", f">> {step}{'' if math.isinf(bound) else f'    norm at most {bound:.6g}'}"
+        yield "meeting", f"{aggregation.meeting}"
+        yield "finish", f"{aggregation.finish}"
+        reach = aggregation.sensitivity(layout)
+        yield "one client", "moves the sum without limit" if math.isinf(reach) else f"moves the sum by at most {reach:.6g}"
+        beside = "and nothing else" if aggregation.private else "a weight, and sums of its metrics"
+        yield "leaves", f"at most {aggregation.upload_bytes(layout):,} bytes of the value, {beside}"
+
+
+def _who(cohort: Sampler) -> str:
+    match cohort:
+        case Everyone():
+            return "everyone in each"
+        case Fixed(clients):
+            return f"{clients} clients in each"
+        case Fraction(fraction):
+            return f"{fraction:.4g} of the clients in each"
+        case Poisson(rate):
+            return f"each client with probability {rate:.4g} in each"
+        case _:
+            return f"{cohort} in each"
+
+
+def _settings(algorithm: Any) -> str:
+    """The algorithm's own settings that are not the default, without the parts that have their own line."""
+    shown = [
+        f"{f.name}={getattr(algorithm, f.name)}"
+        for f in fields(algorithm)
+        if f.name not in ("model", "aggregation", "vector") and getattr(algorithm, f.name) is not None
+    ]
+    return f"{type(algorithm).__name__}({', '.join(shown)})"

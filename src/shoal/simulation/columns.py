@@ -1,0 +1,66 @@
+"""A population where compiled code can read it: columns on the device, clients as four arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shoal.data import Population
+from shoal.errors import DataError
+from shoal.examples import Examples, pad
+from shoal.key import Key, name_words
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a population, with where each client's rows begin, how many they are, whether they can be
+    used, and the words of its name (see `shoal.key`)."""
+
+    columns: dict[str, jax.Array]
+    start: jax.Array
+    count: jax.Array
+    usable: jax.Array
+    name: Key
+    longest: int = field(metadata={"static": True})
+
+    @staticmethod
+    def of(population: Population) -> Columns:
+        """Puts a population on the device, its last client's rows followed by enough room for a batch."""
+        if int(population.offsets[-1]) >= 2**31:
+            raise DataError("a simulation holds fewer than 2**31 examples")
+        longest = int(population.counts.max())
+        words = np.array([name_words(name) for name in population.names], np.uint32)
+        return Columns(
+            {name: jnp.asarray(pad(_clean(name, c), longest)) for name, c in population.columns.items()},
+            jnp.asarray(population.offsets[:-1], jnp.int32),
+            jnp.asarray(population.counts, jnp.int32),
+            jnp.asarray(population.usable),
+            Key(jnp.asarray(words[:, 0]), jnp.asarray(words[:, 1])),
+            longest,
+        )
+
+    def at(self, place: Any) -> Examples:
+        """The examples of the client at a place, which may be traced."""
+        return Examples(self.columns, self.start[place], self.count[place], self.usable[place], self.longest)
+
+
+def _clean(name: str, column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The column in a dtype of the device, with zeros for NaN and infinity.
+
+    Who holds them is known and contributes nothing; but rows are read in batches that reach into the next
+    client's, and zero times NaN is NaN.
+    """
+    if column.dtype in (np.int64, np.uint64, np.uint32):
+        if column.size and not -(2**31) <= column.min() <= column.max() < 2**31:
+            raise DataError(f"column {name!r} holds whole numbers beyond 32 bits, which a JAX model cannot read")
+        return column.astype(np.int32)
+    if not np.issubdtype(column.dtype, np.inexact):
+        return column
+    finite = np.isfinite(column)
+    column = column if finite.all() else np.where(finite, column, 0)
+    return column.astype(np.float32) if column.dtype == np.float64 else column

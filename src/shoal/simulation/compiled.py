@@ -1,0 +1,199 @@
+"""The compiled runtime: a whole cohort, and whole rounds, in one call.
+
+The call holds the three moves as they are. It scans over the clients of a round, each with its own number of
+batches, and adds each encoded contribution to the running total; rounds that need no Python between them
+follow each other in the same call. Cohorts are drawn outside, in one vectorised draw a round, and come in as
+numbers. One program serves cohorts and clients of every size.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shoal.aggregation import Bag
+from shoal.algorithms import Algorithm, Report, Run, client_turn, close_round, enter, open_round
+from shoal.cohort import Sampler
+from shoal.data import Population
+from shoal.key import Key
+from shoal.simulation.columns import Columns
+from shoal.simulation.records import RoundRecord, means
+
+ROUNDS = 64
+"""The most rounds in one call."""
+CALL_S = 0.25
+"""How long a call should take: short enough for a progress bar and for Ctrl-C."""
+
+
+class CompiledRuntime:
+    """Rounds as compiled calls."""
+
+    def __init__(
+        self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key
+    ) -> None:
+        self._algorithm, self._sampler, self._names = algorithm, sampler, population.names
+        self._key = Key(np.uint32(key.high), np.uint32(key.low))
+        self._host_key = key
+        self._columns = Columns.of(population)
+        self._lanes = lanes(algorithm, population)
+        self._most = -(-sampler.most(len(population)) // self._lanes) * self._lanes
+        self._pace = 1
+        first = enter(algorithm)
+        self.states: Any = jax.tree.map(lambda part: jnp.repeat(jnp.asarray(part)[None], len(population), 0), first)
+
+    def restore(self, states: Any) -> None:
+        """Puts back what clients remembered."""
+        self.states = jax.tree.map(jnp.asarray, states)
+
+    def advance(self, run: Run[Any], rounds: int) -> tuple[Run[Any], list[RoundRecord]]:
+        """Runs as many rounds as fit into a call's time, at most `rounds`."""
+        rounds = min(rounds, self._pace, ROUNDS)
+        first = int(run.round)
+        cohorts, sizes = self._cohorts(first, rounds)
+        begin = time.perf_counter()
+        run, self.states, reports, counted = _advance(
+            self._algorithm, self._lanes, self._columns, run, self.states, cohorts, sizes, np.int32(rounds), self._key
+        )
+        reports, counted = jax.device_get((reports, counted))
+        each = (time.perf_counter() - begin) / rounds
+        self._pace = max(1, min(ROUNDS, 2 * self._pace, int(CALL_S / each)))
+        return run, [self._record(first + i, i, reports, counted, cohorts, sizes) for i in range(rounds)]
+
+    def _cohorts(self, first: int, rounds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The places of the clients of each round, filled up with zeros; and how many they are."""
+        drawn = [
+            self._sampler.draw(self._host_key.split("round", first + i, "cohort"), len(self._names))
+            for i in range(rounds)
+        ]
+        longest = max(len(places) for places in drawn)
+        if longest > self._most:  # once in a billion cohorts; the call is compiled again for the new size
+            self._most = -(-longest // self._lanes) * self._lanes
+        cohorts = np.zeros((ROUNDS, self._most), np.int32)
+        for row, places in zip(cohorts, drawn, strict=False):
+            row[: len(places)] = places
+        sizes = np.zeros(ROUNDS, np.int32)
+        sizes[:rounds] = [len(places) for places in drawn]
+        return cohorts, sizes
+
+    def _record(
+        self, number: int, i: int, reports: Report, counted: Any, cohorts: Any, sizes: Any
+    ) -> RoundRecord:
+        missing = np.flatnonzero(counted[i, : sizes[i]] == 0)
+        return RoundRecord(
+            number + 1,
+            int(reports.clients[i]),
+            tuple(self._names[cohorts[i, j]] for j in missing),
+            bool(reports.released[i]),
+            means({name: sums[i] for name, sums in reports.metrics.items()}),
+        )
+
+
+def lanes(algorithm: Algorithm[Any, Any, Any], population: Population) -> int:
+    """How many clients go in lockstep: some where all are equal and tiny, else one at a time."""
+    equal = population.counts.min() == population.counts.max()
+    tiny = algorithm.layout.size <= 1024 and population.counts.max() <= 256
+    return min(32, len(population)) if equal and tiny else 1
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def _advance(
+    algorithm: Any, lanes: int, columns: Columns, run: Run[Any], states: Any, cohorts: Any, sizes: Any, rounds: Any,
+    key: Key,
+) -> Any:  # fmt: skip
+    def one_round(i: Any, carry: Any) -> Any:
+        run, states, reports, counted = carry
+        run, states, report, present = _round(algorithm, lanes, columns, run, states, cohorts[i], sizes[i], key)
+        reports = jax.tree.map(lambda every, one: every.at[i].set(one), reports, report)
+        return run, states, reports, counted.at[i].set(present)
+
+    shapes = jax.eval_shape(partial(_round, algorithm, lanes), columns, run, states, cohorts[0], sizes[0], key)
+    reports = jax.tree.map(lambda leaf: jnp.zeros((ROUNDS, *leaf.shape), leaf.dtype), shapes[2])
+    counted = jnp.zeros(cohorts.shape, jnp.int32)
+    # The state's leaves may be NumPy or weakly typed; a loop's carry keeps one type.
+    run = jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), run, shapes[0])
+    return jax.lax.fori_loop(0, rounds, one_round, (run, states, reports, counted))
+
+
+def _round(
+    algorithm: Any, lanes: int, columns: Columns, run: Run[Any], states: Any, cohort: Any, size: Any, key: Key
+) -> Any:
+    """One round: the run and the clients' states after it, its report, and who of the cohort counted."""
+    round_key = key.split("round", run.round)
+    call = open_round(algorithm, run)
+    names = Key(columns.name.high[cohort], columns.name.low[cohort])
+    keys = round_key.split("client").fold(names.high, names.low)
+
+    def turn(place: Any, state: Any, key: Key) -> Any:
+        return client_turn(algorithm, call, columns.at(place), state, key)
+
+    total, states, present = _cohort(turn, lanes, states, cohort, size, keys)
+    run, report = close_round(algorithm, run, total, round_key.split("server"))
+    return run, states, report, present
+
+
+def _cohort(turn: Any, lanes: int, states: Any, cohort: Any, size: Any, keys: Key) -> Any:
+    """The payloads of a cohort, added up; `lanes` clients at a time."""
+
+    def some(i: Any, carry: Any) -> Any:
+        total, states, present = carry
+        at = i * lanes
+        places, lane_keys = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, at, lanes), (cohort, keys))
+        live = at + jnp.arange(lanes) < size
+        before = jax.tree.map(lambda s: s[places], states)
+        payloads, after = jax.vmap(turn)(places, before, lane_keys)
+        payloads, present = _masked(payloads, live, present, at)
+        states = jax.tree.map(lambda s, a: s.at[jnp.where(live, places, s.shape[0])].set(a, mode="drop"), states, after)
+        return _added(total, payloads, at), states, present
+
+    def one(i: Any, carry: Any) -> Any:
+        total, states, present = carry
+        place = cohort[i]
+        payload, after = turn(place, jax.tree.map(lambda s: s[place], states), Key(keys.high[i], keys.low[i]))
+        states = jax.tree.map(lambda s, a: s.at[place].set(a), states, after)
+        present = present.at[i].set(payload.clients.reshape(()))
+        payloads = jax.tree.map(lambda leaf: leaf[None], payload)
+        return _added(total, payloads, i), states, present
+
+    shape, _ = jax.eval_shape(turn, cohort[0], jax.tree.map(lambda s: s[0], states), Key(keys.high[0], keys.low[0]))
+    start = (_empty(shape, cohort.shape[0]), states, jnp.zeros(cohort.shape, jnp.int32))
+    if lanes == 1:
+        return jax.lax.fori_loop(0, size, one, start)
+    return jax.lax.fori_loop(0, (size + lanes - 1) // lanes, some, start)
+
+
+def _masked(payloads: Any, live: Any, present: Any, at: Any) -> Any:
+    """Payloads with nothing in the lanes beyond the cohort; and who of the cohort counted."""
+    width = live.shape[0]
+    masked = jax.tree.map(lambda p: jnp.where(live.reshape(width, *[1] * (p.ndim - 1)), p, 0), payloads)
+    counted = masked.clients.reshape(width)
+    return masked, jax.lax.dynamic_update_slice_in_dim(present, counted, at, 0)
+
+
+def _empty(shape: Any, most: int) -> Any:
+    """What payloads are added to: zeros; or an empty bag with room for the cohort."""
+    if not isinstance(shape, Bag):
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    rows = {f: getattr(shape, f) for f in ("value", "weight", "clients")}
+    rows = {f: jnp.zeros((most, *leaf.shape[1:]), leaf.dtype) for f, leaf in rows.items()}
+    return Bag(notes=jax.tree.map(lambda n: jnp.zeros(n.shape, n.dtype), shape.notes), **rows)
+
+
+def _added(total: Any, payloads: Any, at: Any) -> Any:
+    """The total with a stack of payloads added; or, for a bag, put in at their places."""
+    if not isinstance(total, Bag):
+        return jax.tree.map(lambda t, p: t + jnp.sum(p, 0, dtype=t.dtype), total, payloads)
+
+    def put(rows: Any, new: Any) -> Any:
+        return jax.lax.dynamic_update_slice_in_dim(rows, new[:, 0], at, 0)
+
+    return Bag(
+        put(total.value, payloads.value),
+        put(total.weight, payloads.weight),
+        jax.tree.map(lambda t, p: t + jnp.sum(p, 0), total.notes, payloads.notes),
+        put(total.clients, payloads.clients),
+    )

@@ -1,0 +1,77 @@
+"""The readable runtime: plain loops over the three moves. It is the specification of the others.
+
+It runs every algorithm: JAX ones with each client's turn compiled by itself, all others as plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from shoal.algorithms import Algorithm, ClientState, Run, client_turn, enter, run_round
+from shoal.cohort import Sampler
+from shoal.key import Key
+from shoal.simulation.columns import Columns
+from shoal.simulation.records import RoundRecord, means
+from shoal.data import Population
+
+
+class LocalRuntime:
+    """Rounds in this process, one client after another."""
+
+    def __init__(
+        self, algorithm: Algorithm[Any, Any, Any], clients: Population | Mapping[str, Any], sampler: Sampler, key: Key
+    ) -> None:
+        self._algorithm, self._sampler, self._key = algorithm, sampler, key
+        self._names = tuple(clients)
+        self._clients = clients
+        self._columns: Columns | None = None
+        if algorithm.traceable and isinstance(clients, Population):
+            self._columns = Columns.of(clients)
+        self._turn = client_turn if self._columns is None else _compiled_turn
+        self.states: dict[str, ClientState] = {name: enter(algorithm) for name in self._names}
+
+    def restore(self, states: Any) -> None:
+        """Puts back what clients remembered."""
+        self.states = dict(states)
+
+    def advance(self, run: Run[Any], rounds: int) -> tuple[Run[Any], list[RoundRecord]]:
+        """Runs one round."""
+        key = self._key.split("round", int(run.round))
+        places = self._sampler.draw(key.split("cohort"), len(self._names))
+        cohort = {self._names[place]: self._data(place) for place in places}
+        done = run_round(self._algorithm, run, cohort, self.states, key, self._turn)
+        self.states |= done.states
+        report = done.report
+        record = RoundRecord(
+            int(done.run.round),
+            0 if report is None else int(report.clients),
+            done.rejected,
+            report is not None and bool(report.released),
+            {} if report is None else means(report.metrics),
+        )
+        return done.run, [record]
+
+    def _data(self, place: int) -> Any:
+        data = self._clients[self._names[place]]
+        if self._columns is None:
+            return data
+        start, count = np.int32(data.start), np.int32(data.count)
+        return replace(data, columns=self._columns.columns, start=start, count=count)
+
+
+@partial(jax.jit, static_argnums=0)
+def _jitted_turn(algorithm: Any, call: Any, data: Any, state: Any, key: Key) -> Any:
+    return client_turn(algorithm, call, data, state, key)
+
+
+def _compiled_turn(algorithm: Any, call: Any, data: Any, state: Any, key: Key) -> Any:
+    """A client's turn as one compiled call; what it sends is NumPy, as it would be in a deployment."""
+    key = Key(np.uint32(key.high), np.uint32(key.low))
+    payload, after = _jitted_turn(algorithm, call, data, state, key)
+    return jax.tree.map(np.asarray, payload), after

@@ -1,0 +1,274 @@
+"""`simulate`: runs a plan on this machine."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from shoal.algorithms import Run, start
+from shoal.data import Population
+from shoal.describe import digest
+from shoal.errors import DataError, RejectedError, SettingError, UnsupportedError
+from shoal.examples import Examples
+from shoal.key import Key
+from shoal.plan import Plan
+from shoal.simulation.checkpoint import Checkpoint
+from shoal.simulation.compiled import CompiledRuntime
+from shoal.simulation.evaluation import Evaluation, evaluate
+from shoal.simulation.history import History
+from shoal.simulation.local import LocalRuntime
+from shoal.simulation.records import RoundRecord, Runtime
+
+Test = Population | Callable[[Any], Mapping[str, float]]
+"""Held-out clients to measure the model on, or a function of the run's state that gives numbers."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a simulation leaves: the plan, the server's last state, and the history."""
+
+    plan: Plan
+    run: Run[Any]
+    history: History
+
+    @property
+    def state(self) -> Any:
+        """The server's state after the last round."""
+        return self.run.state
+
+    @cached_property
+    def vector(self) -> np.ndarray[Any, Any]:
+        """The model, as a vector."""
+        return np.asarray(self.run.state.vector)
+
+    @cached_property
+    def params(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The model, as named arrays."""
+        return self.plan.algorithm.layout.unflatten(self.vector)
+
+    def evaluate(self, population: Population) -> Evaluation:
+        """The model's metrics on a population."""
+        return evaluate(self._model, self.vector, population)
+
+    def predict(self, x: Any) -> np.ndarray[Any, Any]:
+        """The model's labels, or numbers, for rows."""
+        return self._model.predict(self.vector, x)
+
+    def outputs(self, x: Any) -> np.ndarray[Any, Any]:
+        """The model's scores for rows, from which predictions are made."""
+        return self._model.outputs(self.vector, x)
+
+    @property
+    def _model(self) -> Any:
+        model = getattr(self.plan.algorithm, "model", None)
+        if model is None:
+            raise SettingError(f"{type(self.plan.algorithm).__name__} trains no model")
+        return model
+
+    def __str__(self) -> str:
+        return str(self.history)
+
+    def __rich__(self) -> Any:
+        return self.history.table()
+
+
+def simulate(
+    plan: Plan,
+    population: Population | Mapping[str, Any],
+    *,
+    test: Test | None = None,
+    every: int = 10,
+    seed: int = 0,
+    runtime: Literal["auto", "compiled", "local"] = "auto",
+    checkpoint: str | Path | None = None,
+    save_every_s: float = 30.0,
+    on_reject: Literal["count", "stop"] = "count",
+    progress: Literal["auto", "off"] = "auto",
+) -> Result:
+    """Runs a plan on a population in this process.
+
+    `test` is measured every `every` rounds and after the last. `seed` decides the first model, the cohorts and
+    every other draw: the same seed twice gives the same model to the bit. `runtime` "compiled" runs JAX
+    algorithms, whole cohorts in one call; "local" runs everything, one client after another; "auto" takes the
+    first that can.
+
+    With `checkpoint`, the run is saved there every `save_every_s` seconds, at the end, and when it is
+    interrupted; if the file exists the run goes on from it, to the same model to the bit.
+
+    A contribution that is not finite is rejected, the round goes on, and the history counts it; with
+    `on_reject="stop"` it raises RejectedError.
+
+    Raises PlanError for a plan that cannot run here, DataError for data that does not fit, CheckpointError for
+    a checkpoint of another run.
+
+    >>> from shoal import models
+    >>> from shoal.algorithms import FedAvg
+    >>> population = Population.from_arrays([[1.0], [-1.0]], [1, 0], groups=["a", "b"])
+    >>> result = simulate(Plan(FedAvg(models.logistic(1)), rounds=3), population, test=population)
+    >>> result.history.rows[-1]["test accuracy"]
+    1.0
+    """
+    if every < 1:
+        raise SettingError(f"evaluation is every 1 or more rounds, not every {every}")
+    _check(plan, population, test)
+    key = Key.from_seed(seed)
+    simulation = _Simulation(
+        plan, _runtime(plan, population, runtime, key), test, every, on_reject, save_every_s,
+        None if checkpoint is None else Checkpoint(Path(checkpoint), plan.digest(), seed, _identity(population)),
+    )  # fmt: skip
+    return simulation.run(start(plan.algorithm, key), progress)
+
+
+class _Simulation:
+    """One call of `simulate`: the loop around a runtime, and what it has gathered so far."""
+
+    def __init__(
+        self, plan: Plan, runtime: Runtime, test: Test | None, every: int, on_reject: str, save_every_s: float,
+        checkpoint: Checkpoint | None,
+    ) -> None:  # fmt: skip
+        self._plan, self._runtime, self._test, self._every = plan, runtime, test, every
+        self._on_reject, self._save_every_s, self._checkpoint = on_reject, save_every_s, checkpoint
+        self._rows: list[dict[str, Any]] = []
+        self._saved = time.monotonic()
+
+    def run(self, run: Run[Any], progress: str) -> Result:
+        """Every round that is left."""
+        run = self._resumed(run)
+        with _bar(progress) as bar:
+            task = bar.add_task("rounds", total=self._plan.rounds, completed=int(run.round))
+            try:
+                while int(run.round) < self._plan.rounds:
+                    run = self._advance(run)
+                    bar.update(task, completed=int(run.round), description=self._headline())
+            except KeyboardInterrupt:
+                self._save(run)
+                raise
+        self._save(run)
+        return Result(self._plan, run, History(tuple(self._rows)))
+
+    def _advance(self, run: Run[Any]) -> Run[Any]:
+        first = int(run.round)
+        stop = min(self._plan.rounds, first + self._every - first % self._every)
+        begin = time.perf_counter()
+        run, records = self._runtime.advance(run, stop - first)
+        each = (time.perf_counter() - begin) / len(records)
+        self._rows.extend(_row(record, each) for record in records)
+        self._refuse(records)
+        reached = int(run.round)
+        if self._test is not None and (reached % self._every == 0 or reached == self._plan.rounds):
+            self._rows[-1] |= self._measured(run)
+        if time.monotonic() - self._saved >= self._save_every_s:
+            self._save(run)
+        return run
+
+    def _measured(self, run: Run[Any]) -> dict[str, float]:
+        if isinstance(self._test, Population):
+            model: Any = self._plan.algorithm
+            measured: Mapping[str, float] = evaluate(model.model, run.state.vector, self._test).pooled
+        else:
+            assert self._test is not None
+            measured = self._test(run.state)
+        return {f"test {name}": float(value) for name, value in measured.items()}
+
+    def _refuse(self, records: list[RoundRecord]) -> None:
+        for record in records:
+            if record.rejected and self._on_reject == "stop":
+                raise RejectedError(
+                    f"round {record.round}: the contribution of {', '.join(map(repr, record.rejected[:5]))} is not "
+                    "finite (NaN or infinity in its data, or training diverged). With on_reject='count' the "
+                    "run goes on without it"
+                )
+
+    def _resumed(self, run: Run[Any]) -> Run[Any]:
+        loaded = None if self._checkpoint is None else self._checkpoint.load((run, self._runtime.states))
+        if loaded is None:
+            return run
+        (run, states), self._rows = loaded
+        self._runtime.restore(states)
+        return run
+
+    def _save(self, run: Run[Any]) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.save((run, self._runtime.states), self._rows)
+        self._saved = time.monotonic()
+
+    def _headline(self) -> str:
+        row = self._rows[-1]
+        loss = next((row[name] for name in ("test loss", "loss") if name in row), None)
+        return "rounds" if loss is None else f"rounds  loss {loss:.4g}"
+
+
+def _check(plan: Plan, population: Any, test: Any) -> None:
+    if not isinstance(population, Population):
+        if not population:
+            raise DataError("a population has at least one client")
+        plan.check(len(population))
+        for data in population.values():
+            plan.algorithm.check(data)
+        return
+    plan.check(len(population))
+    plan.algorithm.check(_finite_rows(population))
+    if isinstance(test, Population):
+        if not hasattr(plan.algorithm, "model"):
+            raise SettingError(f"{type(plan.algorithm).__name__} trains no model that could be tested")
+        plan.algorithm.check(_finite_rows(test))
+
+
+def _finite_rows(population: Population) -> Examples:
+    """All rows of the clients that can be used: what a check may look at."""
+    if population.usable.all():
+        return population.everything()
+    if not population.usable.any():
+        raise DataError("every client holds NaN or infinity: impute or drop what is missing first")
+    return population.select([n for n, ok in zip(population.names, population.usable, strict=True) if ok]).everything()
+
+
+def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
+    algorithm = plan.algorithm
+    if runtime not in ("auto", "compiled", "local"):
+        raise SettingError(f"a runtime is 'auto', 'compiled' or 'local', not {runtime!r}")
+    compiles = algorithm.traceable and isinstance(population, Population)
+    if runtime == "compiled" and not compiles:
+        raise UnsupportedError(
+            f"{type(algorithm).__name__} on this model or population is plain Python, which the compiled runtime "
+            "cannot run: use runtime='local', or 'auto'"
+        )
+    if compiles and runtime != "local":
+        return CompiledRuntime(algorithm, population, plan.sampler, key)
+    return LocalRuntime(algorithm, population, plan.sampler, key)
+
+
+def _identity(population: Any) -> str:
+    """What a checkpoint knows of a population: its clients and their sizes, not their data."""
+    counts = population.counts if isinstance(population, Population) else ()
+    return digest([list(population), np.asarray(counts)])
+
+
+def _row(record: RoundRecord, seconds: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"round": record.round, "clients": record.clients, "rejected": len(record.rejected)}
+    if not record.released:
+        row["released"] = False
+    return row | dict(record.metrics) | {"seconds": seconds}
+
+
+def _bar(progress: str) -> Progress:
+    if progress not in ("auto", "off"):
+        raise SettingError(f"progress is 'auto' or 'off', not {progress!r}")
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        disable=progress == "off" or not sys.stderr.isatty(),
+    )
