@@ -1,4 +1,4 @@
-"""Optimizers and schedules as values.
+"""Optimizers as values.
 
 optax does the work. Its transformations are closures, which cannot be printed, compared or hashed, so a plan
 holds an `Optimizer`: the name of an optax optimizer and its arguments. It becomes a transformation where it
@@ -13,27 +13,7 @@ from typing import Any
 import optax
 
 from shoal.errors import SettingError
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A number that depends on the round, by an optax schedule.
-
-    >>> round(float(cosine(0.1, rounds=100).at(50)), 6)
-    0.05
-    """
-
-    name: str
-    arguments: tuple[tuple[str, Any], ...]
-
-    def at(self, round: Any) -> Any:
-        """The value in a round, which may be traced."""
-        arguments = {k: dict(v) if isinstance(v, tuple) else v for k, v in self.arguments}
-        return getattr(optax.schedules, self.name)(**arguments)(round)
-
-
-Rate = float | Schedule
-"""A number, or a schedule over rounds."""
+from shoal.schedules import Rate, Schedule
 
 
 @dataclass(frozen=True)
@@ -98,40 +78,3 @@ def adagrad(learning_rate: Rate, *, initial_accumulator_value: float = 0.1, eps:
     return optimizer(
         "adagrad", learning_rate=learning_rate, initial_accumulator_value=initial_accumulator_value, eps=eps
     )
-
-
-def cosine(start: float, *, rounds: int, final: float = 0.0) -> Schedule:
-    """From `start` to `final` along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
-    arguments = (("init_value", start), ("decay_steps", rounds), ("alpha", final / start))
-    return Schedule("cosine_decay_schedule", arguments)
-
-
-def linear(start: float, *, rounds: int, final: float = 0.0) -> Schedule:
-    """From `start` to `final` in a straight line.
-
-    >>> float(linear(1.0, rounds=10).at(5))
-    0.5
-    """
-    arguments = (("init_value", start), ("end_value", final), ("transition_steps", rounds))
-    return Schedule("linear_schedule", arguments)
-
-
-def exponential(start: float, *, decay: float, every: int = 1) -> Schedule:
-    """`start` times `decay` ** (round / `every`).
-
-    >>> round(float(exponential(1.0, decay=0.5).at(2)), 6)
-    0.25
-    """
-    arguments = (("init_value", start), ("transition_steps", every), ("decay_rate", decay))
-    return Schedule("exponential_decay", arguments)
-
-
-def piecewise(start: float, *, factors: dict[int, float]) -> Schedule:
-    """`start`, multiplied by each factor from the round of its key on.
-
-    >>> rate = piecewise(1.0, factors={10: 0.1})
-    >>> [round(float(rate.at(r)), 6) for r in (9, 10)]
-    [1.0, 0.1]
-    """
-    arguments = (("init_value", start), ("boundaries_and_scales", tuple(sorted(factors.items()))))
-    return Schedule("piecewise_constant_schedule", arguments)

@@ -100,25 +100,23 @@ def _spliced(eqn: JaxprEqn) -> list[JaxprEqn]:
 
 def _convolution(left: Array, right: Array, *, dimension_numbers: Any, **params: Any) -> Array:
     """`lax.conv_general_dilated` in the fast layout, or as a matrix product over patches."""
+    if _is_kernel_gradient(left.shape, right.shape, dimension_numbers, params):
+        return _by_patches(left, right, dimension_numbers, params["padding"])
     left = jnp.transpose(left, _image_order(dimension_numbers.lhs_spec))
     right = jnp.transpose(right, (*dimension_numbers.rhs_spec[2:], *dimension_numbers.rhs_spec[1::-1]))
-    if _is_kernel_gradient(left, right, params):
-        out = _by_patches(left, right, params["padding"])
-    else:
-        out = jax.lax.conv_general_dilated(
-            left,
-            right,
-            params["window_strides"],
-            params["padding"],
-            params["lhs_dilation"],
-            params["rhs_dilation"],
-            dimension_numbers=_FAST[left.ndim],
-            feature_group_count=params["feature_group_count"],
-            precision=params["precision"],
-            preferred_element_type=params["preferred_element_type"],
-        )
-    back = _image_order(dimension_numbers.out_spec)
-    return jnp.transpose(out, [back.index(axis) for axis in range(out.ndim)])
+    out = jax.lax.conv_general_dilated(
+        left,
+        right,
+        params["window_strides"],
+        params["padding"],
+        params["lhs_dilation"],
+        params["rhs_dilation"],
+        dimension_numbers=_FAST[left.ndim],
+        feature_group_count=params["feature_group_count"],
+        precision=params["precision"],
+        preferred_element_type=params["preferred_element_type"],
+    )
+    return _from_image_order(out, dimension_numbers.out_spec)
 
 
 _FAST = {3: ("NHC", "HIO", "NHC"), 4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
@@ -129,27 +127,54 @@ def _image_order(spec: Sequence[int]) -> tuple[int, ...]:
     return (spec[0], *spec[2:], spec[1])
 
 
-def _is_kernel_gradient(left: Array, right: Array, params: Any) -> bool:
-    """Whether the window covers nearly everything, so that there are few places for it to stand."""
+def _from_image_order(out: Array, spec: Sequence[int]) -> Array:
+    back = _image_order(spec)
+    return jnp.transpose(out, [back.index(axis) for axis in range(out.ndim)])
+
+
+def _is_kernel_gradient(left: Sequence[int], right: Sequence[int], numbers: Any, params: Any) -> bool:
+    """Whether the window covers nearly everything, so that there are only a few places for it to stand.
+
+    Up to nine, a 3 x 3 kernel's gradient, patches are 1.3 to 2 times as fast; at 25 they lose (measured).
+    """
     plain = params["feature_group_count"] == 1 and all(
         step == 1 for name in ("window_strides", "lhs_dilation", "rhs_dilation") for step in params[name]
     )
-    if not plain or left.ndim != 4:
+    if not plain or len(left) != 4:
         return False
-    places = [n + sum(pad) - k + 1 for n, pad, k in zip(left.shape[1:], params["padding"], right.shape, strict=False)]
-    return math.prod(places) <= math.prod(right.shape[:2])
+    window = [right[axis] for axis in numbers.rhs_spec[2:]]
+    return math.prod(_places(left, window, numbers, params["padding"])) <= min(9, math.prod(window))
 
 
-def _by_patches(left: Array, right: Array, padding: Any) -> Array:
-    """The window's places side by side, then one matrix product.
+def _places(left: Sequence[int], window: Sequence[int], numbers: Any, padding: Any) -> list[int]:
+    """In how many places the window can stand along each side."""
+    sides = [left[axis] for axis in numbers.lhs_spec[2:]]
+    return [side + sum(pad) - size + 1 for side, pad, size in zip(sides, padding, window, strict=True)]
 
-    left: batch, height, width, in. right: window height, window width, in, out.
+
+def _by_patches(left: Array, right: Array, numbers: Any, padding: Any) -> Array:
+    """The picture under the window at each of its places, side by side; then one matrix product.
+
+    Nothing is transposed: pieces are cut and joined in the layout that the arrays have.
     """
-    high, wide = right.shape[:2]
-    left = jnp.pad(left, ((0, 0), *padding, (0, 0)))
-    rows, columns = left.shape[1] - high + 1, left.shape[2] - wide + 1
-    patches = jnp.stack(
-        [left[:, r : r + high, c : c + wide] for r in range(rows) for c in range(columns)], axis=1
-    )
-    product = jax.lax.dot_general(patches, right, (((2, 3, 4), (0, 1, 2)), ((), ())))
-    return product.reshape(left.shape[0], rows, columns, right.shape[-1])
+    batch, channel, *sides = numbers.lhs_spec
+    out_channel, in_channel, *window_sides = numbers.rhs_spec
+    window = [right.shape[axis] for axis in window_sides]
+    places = _places(left.shape, window, numbers, padding)
+    pads = dict(zip(sides, padding, strict=True))
+    left = jnp.pad(left, [pads.get(axis, (0, 0)) for axis in range(left.ndim)])
+    patches = jnp.concatenate(
+        [
+            jax.lax.slice_in_dim(
+                jax.lax.slice_in_dim(left, row, row + window[0], axis=sides[0]),
+                column, column + window[1], axis=sides[1],
+            )
+            for row in range(places[0])
+            for column in range(places[1])
+        ],
+        axis=batch,
+    )  # fmt: skip
+    over = ((channel, *sides), (in_channel, *window_sides))
+    product = jax.lax.dot_general(patches, right, (over, ((), ())))
+    out = product.reshape(*places, left.shape[batch], right.shape[out_channel])
+    return _from_image_order(jnp.transpose(out, (2, 0, 1, 3)), numbers.out_spec)

@@ -23,6 +23,7 @@ from shoal.key import Key
 from shoal.plan import Plan
 from shoal.simulation.checkpoint import Checkpoint
 from shoal.simulation.compiled import CompiledRuntime
+from shoal.simulation.cores import CoresRuntime, suits
 from shoal.simulation.evaluation import Evaluation, evaluate
 from shoal.simulation.history import History
 from shoal.simulation.local import LocalRuntime
@@ -243,7 +244,8 @@ def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
             "cannot run: use runtime='local', or 'auto'"
         )
     if compiles and runtime != "local":
-        return CompiledRuntime(algorithm, population, plan.sampler, key)
+        kind = CoresRuntime if suits(algorithm, plan.sampler, population) else CompiledRuntime
+        return kind(algorithm, population, plan.sampler, key)
     return LocalRuntime(algorithm, population, plan.sampler, key)
 
 

@@ -1,0 +1,127 @@
+"""The compiled runtime for large models: a part of the cohort on each core.
+
+Where one step takes milliseconds, two cores inside one operation wait for each other; two clients side by
+side do not. Each thread runs one compiled call over its part of the cohort, and the partial sums are added in
+a fixed order, so the same seed gives the same model on the same number of cores.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shoal.algorithms import Algorithm, Run, client_turn, close_round, enter, open_round
+from shoal.cohort import Sampler
+from shoal.data import Population
+from shoal.key import Key
+from shoal.simulation.columns import Columns
+from shoal.simulation.folding import cohort_total
+from shoal.simulation.records import RoundRecord, means
+
+LARGE = 100_000
+"""From how many parameters a client's steps outweigh a call."""
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def suits(algorithm: Algorithm[Any, Any, Any], sampler: Sampler, population: Population) -> bool:
+    """Whether a model is large enough, on a CPU with several cores, and clients remember nothing."""
+    return (
+        algorithm.layout.size >= LARGE
+        and jax.default_backend() == "cpu"
+        and min(cores(), sampler.most(len(population))) > 1
+        and not jax.tree.leaves(enter(algorithm))
+    )
+
+
+class CoresRuntime:
+    """Rounds whose cohort is shared out over the cores."""
+
+    def __init__(
+        self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key
+    ) -> None:
+        self._algorithm, self._sampler, self._names, self._key = algorithm, sampler, population.names, key
+        self._counts = population.counts
+        self._columns = Columns.of(population)
+        self._threads = min(cores(), sampler.most(len(population)))
+        self._pool = ThreadPoolExecutor(self._threads)
+        self._calls: dict[int, Any] = {}
+        self.states: Any = ()
+
+    def restore(self, states: Any) -> None:
+        """Nothing is remembered."""
+
+    def advance(self, run: Run[Any], rounds: int) -> tuple[Run[Any], list[RoundRecord]]:
+        """Runs one round."""
+        number = int(run.round)
+        key = self._key.split("round", number)
+        places = self._sampler.draw(key.split("cohort"), len(self._names))
+        parts = _shares(places, self._counts, self._threads)
+        width = max(self._sampler.most(len(self._names)), *map(len, parts))
+        run = jax.tree.map(jnp.asarray, run)
+        totals, present = zip(*self._totals(run, parts, width, key), strict=True)
+        run, report = _close(self._algorithm, run, totals, _traceable(key))
+        report, present = jax.device_get((report, present))
+        counted = {p: bool(c) for part, cs in zip(parts, present, strict=True) for p, c in zip(part, cs, strict=False)}
+        rejected = tuple(self._names[place] for place in places if not counted[place])
+        record = RoundRecord(
+            number + 1, int(report.clients), rejected, bool(report.released), means(report.metrics)
+        )
+        return run, [record]
+
+    def _totals(self, run: Run[Any], parts: list[list[int]], width: int, key: Key) -> list[Any]:
+        arguments = [
+            (self._columns, run, np.array(part + [0] * (width - len(part)), np.int32), np.int32(len(part)), _traceable(key))
+            for part in parts
+        ]  # fmt: skip
+        if width not in self._calls:
+            self._calls[width] = _part.lower(self._algorithm, *arguments[0]).compile()
+        call = self._calls[width]
+        return list(self._pool.map(lambda given: jax.block_until_ready(call(*given)), arguments))
+
+
+@partial(jax.jit, static_argnums=0)
+def _part(algorithm: Any, columns: Columns, run: Run[Any], cohort: Any, size: Any, round_key: Key) -> Any:
+    """The payloads of one part of a cohort, added up; and who of it counted."""
+    call = open_round(algorithm, run)
+    state = enter(algorithm)
+    keys = round_key.split("client").fold(columns.name.high[cohort], columns.name.low[cohort])
+
+    def turn(place: Any, none: Any, key: Key) -> Any:
+        return client_turn(algorithm, call, columns.at(place), state, key)
+
+    total, _, present = cohort_total(turn, 1, state, cohort, size, keys)
+    return total, present
+
+
+@partial(jax.jit, static_argnums=0)
+def _close(algorithm: Any, run: Run[Any], totals: tuple[Any, ...], round_key: Key) -> Any:
+    total = totals[0]
+    for other in totals[1:]:
+        total = total + other
+    return close_round(algorithm, run, total, round_key.split("server"))
+
+
+def _shares(places: Any, counts: Any, parts: int) -> list[list[int]]:
+    """The places dealt out so that each part has about as many examples: largest first, to the least loaded."""
+    dealt: list[list[int]] = [[] for _ in range(parts)]
+    loads = [(0, part) for part in range(parts)]
+    for place in sorted(places, key=lambda p: (-counts[p], p)):
+        load, part = heapq.heappop(loads)
+        dealt[part].append(int(place))
+        heapq.heappush(loads, (load + int(counts[place]), part))
+    return dealt
+
+
+def _traceable(key: Key) -> Key:
+    return Key(np.uint32(key.high), np.uint32(key.low))
