@@ -36,8 +36,8 @@ class Race:
 RACES = (
     Race("W1", (20, 120), 7, ("jax-scan",), ("torch-1",)),
     Race("W5", (20, 120), 7, ("jax-scan", "jax-vmap"), ("torch-1",)),
-    Race("W2", (1, 3), 3, ("jax-step", "jax-patches"), ("torch-1", "torch-2")),
-    Race("W3", (1, 2), 3, ("jax-step", "jax-patches"), ("torch-1", "torch-2")),
+    Race("W2", (1, 3), 5, ("jax-step", "jax-patches"), ("torch-1", "torch-2")),
+    Race("W3", (1, 2), 5, ("jax-step", "jax-patches"), ("torch-1", "torch-2")),
 )
 TORCH_ROUNDS = 6
 """The rounds of a block of a torch loop on the small workloads, where it takes a hundred times as long."""

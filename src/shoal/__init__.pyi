@@ -19,8 +19,10 @@ from .cohort import Fixed as Fixed
 from .cohort import Fraction as Fraction
 from .cohort import Poisson as Poisson
 from .data import Population as Population
+from .data import OwnStandardizer as OwnStandardizer
 from .data import Standardizer as Standardizer
-from .data import standardize_alone as standardize_alone
+from .data import hospitals as hospitals
+from .data import own_standardizer as own_standardizer
 from .data import standardizer as standardizer
 from .key import Key as Key
 from .optimizers import adagrad as adagrad

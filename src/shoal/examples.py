@@ -81,7 +81,10 @@ class Examples:
 
 def pad(column: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
     """The column with that many rows of zeros after it."""
-    return np.concatenate([column, np.zeros((rows, *column.shape[1:]), column.dtype)])
+    padded = np.empty((len(column) + rows, *column.shape[1:]), column.dtype)
+    padded[: len(column)] = column
+    padded[len(column) :] = 0
+    return padded
 
 
 def finite(column: np.ndarray[Any, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,15 +57,26 @@ def standardizer(population: Population, *, column: str = "x") -> Standardizer:
     return Standardizer(done.run.state.mean, np.where(scale > 0, scale, 1.0), column)
 
 
-def standardize_alone(population: Population, *, column: str = "x") -> Population:
-    """Every client standardised by its own mean and deviation.
+@dataclass(frozen=True, eq=False)
+class OwnStandardizer:
+    """A standardizer for each client by name, from its own rows."""
+
+    of: Mapping[str, Standardizer]
+
+    def apply(self, population: Population) -> Population:
+        """The population with each client standardised by its own."""
+        column = next(iter(self.of.values())).column
+        unknown = [name for name in population if name not in self.of]
+        if unknown:
+            raise DataError(f"client {unknown[0]!r} was not there when the standardizers were made")
+        parts = [self.of[name].transform(population[name].rows(column)) for name in population]
+        return population.with_column(column, np.concatenate(parts))
+
+
+def own_standardizer(population: Population, *, column: str = "x") -> OwnStandardizer:
+    """Each client's standardizer from its own rows.
 
     The clients' features then mean different things, which costs a shared model dearly; `standardizer` is the
     one to use, and this one is to compare with.
     """
-    parts: list[np.ndarray[Any, Any]] = []
-    for name in population:
-        rows = population[name].rows(column).astype(np.float64)
-        scale = rows.std(0)
-        parts.append(((rows - rows.mean(0)) / np.where(scale > 0, scale, 1.0)).astype(np.float32))
-    return population.with_column(column, np.concatenate(parts))
+    return OwnStandardizer({name: standardizer(population.select([name]), column=column) for name in population})

@@ -1,6 +1,5 @@
-from shoal.models.jax import JaxModel as JaxModel
-from shoal.models.jax import from_functions as from_functions
-from shoal.models.zoo import cnn as cnn
-from shoal.models.zoo import linear as linear
-from shoal.models.zoo import logistic as logistic
-from shoal.models.zoo import mlp as mlp
+"""Models: adapters to frameworks, and a small zoo. Each is loaded when it is first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

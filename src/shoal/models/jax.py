@@ -98,7 +98,9 @@ class JaxModel:
         def row_loss(params: Params, columns: dict[str, Array], noise: jax.Array) -> Float[Array, " rows"]:
             return self.loss(self.network.train(params, columns[self.x], noise), columns[self.y])
 
-        params, seen = descend(row_loss, self.params(vector), data, training=training, round=round, key=key)
+        # Without the barrier XLA moves the cutting of the vector into the loop over batches.
+        start = jax.lax.optimization_barrier(self.params(vector))
+        params, seen = descend(row_loss, start, data, training=training, round=round, key=key)
         return Trained(self.vector(params) - vector, {"loss": seen})
 
     def measure(self, vector: Vector, columns: Mapping[str, Array]) -> Mapping[str, Float[Array, " rows"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -28,28 +29,41 @@ class Columns:
     name: Key
     longest: int = field(metadata={"static": True})
 
-    @staticmethod
-    def of(population: Population) -> Columns:
-        """Puts a population on the device, its last client's rows followed by enough room for a batch."""
-        if int(population.offsets[-1]) >= 2**31:
-            raise DataError("a simulation holds fewer than 2**31 examples")
-        longest = int(population.counts.max())
-        words = np.array([name_words(name) for name in population.names], np.uint32)
-        return Columns(
-            {name: jnp.asarray(pad(_clean(name, c), longest)) for name, c in population.columns.items()},
-            jnp.asarray(population.offsets[:-1], jnp.int32),
-            jnp.asarray(population.counts, jnp.int32),
-            jnp.asarray(population.usable),
-            Key(jnp.asarray(words[:, 0]), jnp.asarray(words[:, 1])),
-            longest,
-        )
-
     def at(self, place: Any) -> Examples:
         """The examples of the client at a place, which may be traced."""
         return Examples(self.columns, self.start[place], self.count[place], self.usable[place], self.longest)
 
 
-def _clean(name: str, column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def on_device(population: Population) -> Columns:
+    """A population on the device, its last client's rows followed by enough room for a batch.
+
+    It stays there as long as the population lives, so the next simulation of it starts at once.
+    """
+    if population not in _ON_DEVICE:
+        _ON_DEVICE[population] = _placed(population)
+    return _ON_DEVICE[population]
+
+
+_ON_DEVICE: WeakKeyDictionary[Population, Columns] = WeakKeyDictionary()
+
+
+def _placed(population: Population) -> Columns:
+    if int(population.offsets[-1]) >= 2**31:
+        raise DataError("a simulation holds fewer than 2**31 examples")
+    longest = int(population.counts.max())
+    finite = bool(population.usable.all())
+    words = np.array([name_words(name) for name in population.names], np.uint32)
+    return Columns(
+        {n: jnp.asarray(pad(_readable(n, c, finite), longest)) for n, c in population.columns.items()},
+        jnp.asarray(population.offsets[:-1], jnp.int32),
+        jnp.asarray(population.counts, jnp.int32),
+        jnp.asarray(population.usable),
+        Key(jnp.asarray(words[:, 0]), jnp.asarray(words[:, 1])),
+        longest,
+    )
+
+
+def _readable(name: str, column: np.ndarray[Any, Any], finite: bool) -> np.ndarray[Any, Any]:
     """The column in a dtype of the device, with zeros for NaN and infinity.
 
     Who holds them is known and contributes nothing; but rows are read in batches that reach into the next
@@ -61,6 +75,5 @@ def _clean(name: str, column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return column.astype(np.int32)
     if not np.issubdtype(column.dtype, np.inexact):
         return column
-    finite = np.isfinite(column)
-    column = column if finite.all() else np.where(finite, column, 0)
+    column = column if finite else np.where(np.isfinite(column), column, 0)
     return column.astype(np.float32) if column.dtype == np.float64 else column

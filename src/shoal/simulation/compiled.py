@@ -20,7 +20,7 @@ from shoal.algorithms import Algorithm, Report, Run, client_turn, close_round, e
 from shoal.cohort import Sampler
 from shoal.data import Population
 from shoal.key import Key
-from shoal.simulation.columns import Columns
+from shoal.simulation.columns import Columns, on_device
 from shoal.simulation.folding import cohort_total
 from shoal.simulation.records import RoundRecord, means
 
@@ -39,7 +39,7 @@ class CompiledRuntime:
         self._algorithm, self._sampler, self._names = algorithm, sampler, population.names
         self._key = Key(np.uint32(key.high), np.uint32(key.low))
         self._host_key = key
-        self._columns = Columns.of(population)
+        self._columns = on_device(population)
         self._lanes = lanes(algorithm, population)
         self._most = -(-sampler.most(len(population)) // self._lanes) * self._lanes
         self._pace = 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from shoal.algorithms import Algorithm, Run, client_turn, close_round, enter, op
 from shoal.cohort import Sampler
 from shoal.data import Population
 from shoal.key import Key
-from shoal.simulation.columns import Columns
+from shoal.simulation.columns import Columns, on_device
 from shoal.simulation.folding import cohort_total
 from shoal.simulation.records import RoundRecord, means
 
@@ -52,10 +52,9 @@ class CoresRuntime:
     ) -> None:
         self._algorithm, self._sampler, self._names, self._key = algorithm, sampler, population.names, key
         self._counts = population.counts
-        self._columns = Columns.of(population)
+        self._columns = on_device(population)
         self._threads = min(cores(), sampler.most(len(population)))
         self._pool = ThreadPoolExecutor(self._threads)
-        self._calls: dict[int, Any] = {}
         self.states: Any = ()
 
     def restore(self, states: Any) -> None:
@@ -84,13 +83,18 @@ class CoresRuntime:
             (self._columns, run, np.array(part + [0] * (width - len(part)), np.int32), np.int32(len(part)), _traceable(key))
             for part in parts
         ]  # fmt: skip
-        if width not in self._calls:
-            self._calls[width] = _part.lower(self._algorithm, *arguments[0]).compile()
-        call = self._calls[width]
+        leaves, tree = jax.tree.flatten(arguments[0])
+        call = _compiled_part(self._algorithm, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         return list(self._pool.map(lambda given: jax.block_until_ready(call(*given)), arguments))
 
 
-@partial(jax.jit, static_argnums=0)
+@lru_cache(maxsize=16)
+def _compiled_part(algorithm: Any, tree: Any, leaves: tuple[Any, ...]) -> Any:
+    """`_part`, compiled once before several threads call it."""
+    arguments = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    return jax.jit(_part, static_argnums=0).lower(algorithm, *arguments).compile()
+
+
 def _part(algorithm: Any, columns: Columns, run: Run[Any], cohort: Any, size: Any, round_key: Key) -> Any:
     """The payloads of one part of a cohort, added up; and who of it counted."""
     call = open_round(algorithm, run)

@@ -36,7 +36,7 @@ def evaluate(model: Model, vector: Vector, population: Population) -> Evaluation
 
     >>> from shoal import models
     >>> population = Population.from_arrays([[1.0], [-1.0]], [1, 0], groups=["a", "b"])
-    >>> evaluate(models.logistic(1), np.array([1.0, 0.0], np.float32), population).pooled["accuracy"]
+    >>> evaluate(models.logistic(1), np.array([0.0, 1.0], np.float32), population).pooled["accuracy"]
     1.0
     """
     rows = model.measure(vector, population.columns)

@@ -16,7 +16,7 @@ import numpy as np
 from shoal.algorithms import Algorithm, ClientState, Run, client_turn, enter, run_round
 from shoal.cohort import Sampler
 from shoal.key import Key
-from shoal.simulation.columns import Columns
+from shoal.simulation.columns import Columns, on_device
 from shoal.simulation.records import RoundRecord, means
 from shoal.data import Population
 
@@ -32,7 +32,7 @@ class LocalRuntime:
         self._clients = clients
         self._columns: Columns | None = None
         if algorithm.traceable and isinstance(clients, Population):
-            self._columns = Columns.of(clients)
+            self._columns = on_device(clients)
         self._turn = client_turn if self._columns is None else _compiled_turn
         self.states: dict[str, ClientState] = {name: enter(algorithm) for name in self._names}
 
