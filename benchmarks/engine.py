@@ -119,5 +119,5 @@ def _hospitals(report: Report) -> None:
     from shoal.demos.hospitals import study
 
     table = study(seeds=20, rounds=50)
-    pooled, federated = (table.accuracy(way) for way in ("pooled", "federated, federated standardisation"))
+    pooled, federated = (table.accuracy(way) for way in ("pooled", "federated, standardised"))
     report.add("hospitals accuracy below pooled", pooled - federated, "", bound=0.005)

@@ -4,7 +4,8 @@
     ├── PlanError               a plan that cannot be; raised before anything runs
     │   ├── OrderError          the parts of an aggregation do not fit in the order given
     │   ├── SettingError        a number or a name outside what is allowed
-    │   └── UnsupportedError    a rule that this model or this runtime cannot run
+    │   ├── UnsupportedError    a rule that this model or this runtime cannot run
+    │   └── StudyFileError      a study file that cannot be used
     ├── DataError               data that is not as declared
     ├── RunError                something that happened while rounds ran
     │   ├── RejectedError       a contribution was rejected and the run was asked to stop at that
@@ -35,6 +36,10 @@ class SettingError(PlanError, ValueError):
 
 class UnsupportedError(PlanError):
     """A rule that this model or this runtime cannot run."""
+
+
+class StudyFileError(PlanError):
+    """A study file that cannot be used."""
 
 
 class DataError(ShoalError, ValueError):

@@ -60,9 +60,9 @@ class Key:
     def fold(self, high: Word, low: Word) -> Key:
         """The key of a 64-bit number below this key; arrays of numbers give an array of keys."""
         words = [_checked(word) for word in (self.high, self.low, high, low)]
-        if not all(isinstance(word, int) for word in words):
-            words = [np.uint32(word) if isinstance(word, int) else word for word in words]
-        return Key(*_threefry(*words))
+        if all(isinstance(word, int) for word in words):
+            return Key(*_threefry(*words))
+        return Key(*_traced_threefry(*(np.uint32(word) if isinstance(word, int) else word for word in words)))
 
     def jax(self) -> jax.Array:
         """The same key for `jax.random`."""
@@ -108,3 +108,6 @@ def _threefry(k0: Word, k1: Word, x0: Word, x1: Word) -> tuple[Word, Word]:
         x0 = (x0 + keys[(group + 1) % 3]) & mask
         x1 = (x1 + keys[(group + 2) % 3] + (group + 1)) & mask
     return x0, x1
+
+
+_traced_threefry = jax.jit(_threefry)  # traced once, not at each of a program's many splits

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.algorithms import Algorithm, Report, Run, client_turn, close_round, enter, open_round
+from shoal.algorithms import Algorithm, Report, Run, close_round, enter, open_round
 from shoal.cohort import Sampler
 from shoal.data import Population
 from shoal.key import Key
 from shoal.simulation.columns import Columns, on_device
-from shoal.simulation.folding import cohort_total
+from shoal.simulation.folding import cohort_total, compiled_turn
 from shoal.simulation.records import RoundRecord, means
 
 ROUNDS = 64
@@ -129,7 +129,7 @@ def _round(
     keys = round_key.split("client").fold(names.high, names.low)
 
     def turn(place: Any, state: Any, key: Key) -> Any:
-        return client_turn(algorithm, call, columns.at(place), state, key)
+        return compiled_turn(algorithm, call, columns.at(place), state, key)
 
     total, states, present = cohort_total(turn, lanes, states, cohort, size, keys)
     run, report = close_round(algorithm, run, total, round_key.split("server"))

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.algorithms import Algorithm, Run, client_turn, close_round, enter, open_round
+from shoal.algorithms import Algorithm, Run, close_round, enter, open_round
 from shoal.cohort import Sampler
 from shoal.data import Population
 from shoal.key import Key
 from shoal.simulation.columns import Columns, on_device
-from shoal.simulation.folding import cohort_total
+from shoal.simulation.folding import cohort_total, compiled_turn
 from shoal.simulation.records import RoundRecord, means
 
 LARGE = 100_000
@@ -102,7 +102,7 @@ def _part(algorithm: Any, columns: Columns, run: Run[Any], cohort: Any, size: An
     keys = round_key.split("client").fold(columns.name.high[cohort], columns.name.low[cohort])
 
     def turn(place: Any, none: Any, key: Key) -> Any:
-        return client_turn(algorithm, call, columns.at(place), state, key)
+        return compiled_turn(algorithm, call, columns.at(place), state, key)
 
     total, _, present = cohort_total(turn, 1, state, cohort, size, keys)
     return total, present

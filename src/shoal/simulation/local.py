@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from shoal.algorithms import Algorithm, ClientState, Run, client_turn, enter, ru
 from shoal.cohort import Sampler
 from shoal.key import Key
 from shoal.simulation.columns import Columns, on_device
+from shoal.simulation.folding import compiled_turn
 from shoal.simulation.records import RoundRecord, means
 from shoal.data import Population
 
@@ -65,13 +65,8 @@ class LocalRuntime:
         return replace(data, columns=self._columns.columns, start=start, count=count)
 
 
-@partial(jax.jit, static_argnums=0)
-def _jitted_turn(algorithm: Any, call: Any, data: Any, state: Any, key: Key) -> Any:
-    return client_turn(algorithm, call, data, state, key)
-
-
 def _compiled_turn(algorithm: Any, call: Any, data: Any, state: Any, key: Key) -> Any:
     """A client's turn as one compiled call; what it sends is NumPy, as it would be in a deployment."""
     key = Key(np.uint32(key.high), np.uint32(key.low))
-    payload, after = _jitted_turn(algorithm, call, data, state, key)
+    payload, after = compiled_turn(algorithm, call, data, state, key)
     return jax.tree.map(np.asarray, payload), after

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from shoal.algorithms import Run, start
+from shoal.algorithms import Run
+from shoal.algorithms import start as begin
 from shoal.data import Population
 from shoal.describe import digest
 from shoal.errors import DataError, RejectedError, SettingError, UnsupportedError
@@ -89,6 +90,7 @@ def simulate(
     test: Test | None = None,
     every: int = 10,
     seed: int = 0,
+    start: Any = None,
     runtime: Literal["auto", "compiled", "local"] = "auto",
     checkpoint: str | Path | None = None,
     save_every_s: float = 30.0,
@@ -98,7 +100,8 @@ def simulate(
     """Runs a plan on a population in this process.
 
     `test` is measured every `every` rounds and after the last. `seed` decides the first model, the cohorts and
-    every other draw: the same seed twice gives the same model to the bit. `runtime` "compiled" runs JAX
+    every other draw: the same seed twice gives the same model to the bit. `start` is a vector to begin with in
+    place of a fresh model, for instance an earlier result's. `runtime` "compiled" runs JAX
     algorithms, whole cohorts in one call; "local" runs everything, one client after another; "auto" takes the
     first that can.
 
@@ -126,7 +129,7 @@ def simulate(
         plan, _runtime(plan, population, runtime, key), test, every, on_reject, save_every_s,
         None if checkpoint is None else Checkpoint(Path(checkpoint), plan.digest(), seed, _identity(population)),
     )  # fmt: skip
-    return simulation.run(start(plan.algorithm, key), progress)
+    return simulation.run(_begun(plan, key, start), progress)
 
 
 class _Simulation:
@@ -159,9 +162,9 @@ class _Simulation:
     def _advance(self, run: Run[Any]) -> Run[Any]:
         first = int(run.round)
         stop = min(self._plan.rounds, first + self._every - first % self._every)
-        begin = time.perf_counter()
+        started = time.perf_counter()
         run, records = self._runtime.advance(run, stop - first)
-        each = (time.perf_counter() - begin) / len(records)
+        each = (time.perf_counter() - started) / len(records)
         self._rows.extend(_row(record, each) for record in records)
         self._refuse(records)
         reached = int(run.round)
@@ -206,6 +209,18 @@ class _Simulation:
         row = self._rows[-1]
         loss = next((row[name] for name in ("test loss", "loss") if name in row), None)
         return "rounds" if loss is None else f"rounds  loss {loss:.4g}"
+
+
+def _begun(plan: Plan, key: Key, start: Any) -> Run[Any]:
+    """The run before its first round, with the model to begin with."""
+    run = begin(plan.algorithm, key)
+    if start is None:
+        return run
+    size = plan.algorithm.layout.size
+    if not hasattr(run.state, "vector") or np.shape(start) != (size,):
+        raise SettingError(f"a run of this plan starts with a vector of {size} numbers, not with {np.shape(start)}")
+    vector = np.asarray(start, plan.algorithm.layout.dtype)
+    return replace(run, state=replace(run.state, vector=vector))
 
 
 def _check(plan: Plan, population: Any, test: Any) -> None:

@@ -1,0 +1,1 @@
+from shoal.cli.app import main as main

@@ -1,0 +1,47 @@
+"""The `shoal` command: one file a subcommand, each parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import typer
+
+from shoal.cli import demo, plan, simulate
+from shoal.errors import ShoalError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Federated learning: models travel, rows stay.")  # fmt: skip
+app.add_typer(demo.app, name="demo")
+app.command("simulate")(simulate.command)
+app.command("plan")(plan.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"shoal {version('shoal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """What holds for every subcommand."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "shoal" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def main() -> None:
+    """Runs the command; a mistake becomes one sentence on stderr and exit status 2, never a stack trace."""
+    try:
+        app()
+    except ShoalError as error:
+        print(f"shoal: {error}", file=sys.stderr)
+        sys.exit(2)

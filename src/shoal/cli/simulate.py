@@ -1,0 +1,47 @@
+"""`shoal simulate study.py`: runs a study on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from shoal.cli.study_file import called, load
+from shoal.errors import StudyFileError
+from shoal.simulation import simulate
+
+Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan and a population.")]
+
+
+def command(
+    study: Study,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the first model, the cohorts and every other draw.")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="Save the run here, and go on from it if it exists.")] = None,
+    runtime: Annotated[str, typer.Option(help="auto, compiled or local.")] = "auto",
+    plot: Annotated[Path | None, typer.Option(help="Save a picture of the history here.")] = None,
+) -> None:
+    """Run a study's plan on its population, and print the history."""
+    found = load(study)
+    if found.population is None:
+        raise StudyFileError(f"{study} defines no population: write  population = shoal.Population.from_arrays(...)")
+    every: dict[str, Any] = {} if found.every is None else {"every": found.every}
+    chosen: Any = runtime
+    try:
+        result = simulate(
+            found.plan, called(found.population), test=called(found.test), seed=seed, checkpoint=checkpoint,
+            runtime=chosen, **every,
+        )  # fmt: skip
+    except KeyboardInterrupt as interrupt:
+        kept = f"run the same command again to go on from {checkpoint}" if checkpoint else "nothing was saved: name a --checkpoint to go on later"
+        typer.echo(f"shoal: interrupted; {kept}", err=True)
+        raise typer.Exit(130) from interrupt
+    if plot is not None:
+        result.history.plot(plot)
+    if as_json:
+        typer.echo(json.dumps({"plan": found.plan.digest(), "seed": seed, "history": list(result.history.rows)}))
+    else:
+        Console().print(result.history.table())
