@@ -64,7 +64,9 @@ def _loss(work: Workload, out: Any, y: Any) -> Any:
 
 
 class _Cnn(torch.nn.Module):
-    def __init__(self, sides: int, channels: int, padding: int, hidden: tuple[int, int], classes: int, drop: bool) -> None:
+    def __init__(
+        self, sides: int, channels: int, padding: int, hidden: tuple[int, int], classes: int, drop: bool
+    ) -> None:
         super().__init__()
         self.c1 = torch.nn.Conv2d(channels, 32, sides, padding=padding)
         self.c2 = torch.nn.Conv2d(32, 64, sides, padding=padding)

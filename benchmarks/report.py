@@ -30,7 +30,9 @@ class Report:
     name: str
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, name: str, value: float, unit: str, *, reference: float | None = None, bound: float | None = None) -> None:
+    def add(
+        self, name: str, value: float, unit: str, *, reference: float | None = None, bound: float | None = None
+    ) -> None:
         """Adds a row and tells it on stderr."""
         ratio = None if reference is None else value / reference
         judged = value if ratio is None else ratio
@@ -60,5 +62,7 @@ def machine() -> dict[str, str | int]:
 
 def _line(row: Row) -> str:
     reference = "" if row.reference is None else f"   beside {row.reference:.4g} {row.unit}, ratio {row.ratio:.3g}"
-    bound = "" if row.bound is None else f"   asked at most {row.bound:.3g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
+    bound = (
+        "" if row.bound is None else f"   asked at most {row.bound:.3g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
+    )
     return f"{row.name:<44} {row.value:.4g} {row.unit}{reference}{bound}"

@@ -18,8 +18,8 @@ from .cohort import Everyone as Everyone
 from .cohort import Fixed as Fixed
 from .cohort import Fraction as Fraction
 from .cohort import Poisson as Poisson
-from .data import Population as Population
 from .data import OwnStandardizer as OwnStandardizer
+from .data import Population as Population
 from .data import Standardizer as Standardizer
 from .data import hospitals as hospitals
 from .data import own_standardizer as own_standardizer

@@ -33,7 +33,7 @@ def shuffled(places: Int[Array, " places"], count: Int[Array, ""], key: Key) -> 
     return places
 
 
-def _mixed(x: Int[Array, "..."]) -> Int[Array, "..."]:
+def _mixed(x: Int[Array, ...]) -> Int[Array, ...]:
     """A 32-bit number with every input bit felt in every output bit (Wellons 2018, "lowbias32")."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)

@@ -37,7 +37,7 @@ class Plan:
     cohort: Any = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
             raise SettingError(f"a plan has at least one round, not {self.rounds!r}")
         object.__setattr__(self, "cohort", sampler(self.cohort))
 
@@ -70,7 +70,7 @@ class Plan:
         yield "rounds", f"{self.rounds}, {_who(self.sampler)}"
         yield "work", _settings(algorithm)
         if hasattr(algorithm, "model"):
-            yield "model", f"{algorithm.model}"  # pyright: ignore
+            yield "model", f"{vars(algorithm)['model']}"
         yield "vector", f"{layout.size:,} numbers of {layout.dtype}, {layout.size_bytes:,} bytes"
         yield "client", "its own result" if aggregation.steps else "its own result, as it is"
         for step, bound in zip(aggregation.steps, aggregation.bounds(layout), strict=True):
@@ -78,7 +78,10 @@ class Plan:
         yield "meeting", f"{aggregation.meeting}"
         yield "finish", f"{aggregation.finish}"
         reach = aggregation.sensitivity(layout)
-        yield "one client", "moves the sum without limit" if math.isinf(reach) else f"moves the sum by at most {reach:.6g}"
+        yield (
+            "one client",
+            "moves the sum without limit" if math.isinf(reach) else f"moves the sum by at most {reach:.6g}",
+        )
         beside = "and nothing else" if aggregation.private else "a weight, and sums of its metrics"
         yield "leaves", f"at most {aggregation.upload_bytes(layout):,} bytes of the value, {beside}"
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from shoal.aggregation import order
 from shoal.aggregation.chain import Aggregation
 from shoal.aggregation.finish import Finish, Robust
-from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
+from shoal.aggregation.kinds import Free, Grid, Kind, Shares
 from shoal.aggregation.payload import Bag, Payload
 from shoal.aggregation.step import Step
 from shoal.errors import OrderError, SettingError
@@ -128,7 +128,7 @@ class Summed(Generic[Kind_co]):
         if isinstance(other, Robust):
             name = type(other).__name__
             raise OrderError(f"{name} looks at each payload, and a sum keeps none: write Collect() >> {name}(...)")
-        order.refuse_after_sum(other)
+        return order.refuse_after_sum(other)
 
 
 @dataclass(frozen=True)
@@ -149,4 +149,4 @@ class Collected:
         if isinstance(other, Finish):
             name = type(other).__name__
             raise OrderError(f"{name} finishes a sum, and Collect() makes none: write PlainSum() >> {name}(...)")
-        order.refuse_after_sum(other)
+        return order.refuse_after_sum(other)

@@ -66,9 +66,7 @@ class Averaging(ABC):
     @cached_property
     def training(self) -> Training:
         """How a client trains."""
-        return Training(
-            self.client_optimizer, self.epochs, self.steps, self.batch_size, self.order, self.correction()
-        )
+        return Training(self.client_optimizer, self.epochs, self.steps, self.batch_size, self.order, self.correction())
 
     @property
     def layout(self) -> Layout:
@@ -96,6 +94,7 @@ class Averaging(ABC):
 
     def enter(self) -> None:
         """A client keeps nothing."""
+        return
 
     def local(self, message: Broadcast, data: Examples, client_state: None, key: Key) -> Local:
         """Trains, and hands over what changed."""

@@ -80,9 +80,7 @@ def client_turn(
     return choose(usable, payload, _nothing(payload)), choose(usable, remembered, state)
 
 
-def close_round(
-    algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag, key: Key
-) -> tuple[Run[S], Report]:
+def close_round(algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag, key: Key) -> tuple[Run[S], Report]:
     """The run after a round, from the sum of its payloads.
 
     A round that releases nothing (no contribution, or fewer than the threshold) is counted and changes

@@ -25,8 +25,8 @@ class Statistics:
     """Count, mean and variance of every feature over all examples of all clients (float64)."""
 
     count: Any
-    mean: Float[np.ndarray, "..."]
-    variance: Float[np.ndarray, "..."]
+    mean: Float[np.ndarray, ...]
+    variance: Float[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ class MeanAndVariance:
     column: str = field(default="x", kw_only=True)
     aggregation: Aggregation = field(default_factory=total, kw_only=True)
 
-    @cached_property
+    @property
     def layout(self) -> Layout:
         """Count, sum and sum of squares, in float64."""
+        return self._layout
+
+    @cached_property
+    def _layout(self) -> Layout:
         parts = (
             Part("count", (), "float64"),
             Part("sum", self.shape, "float64"),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from shoal.demos import report
 from shoal.demos.hospitals import study
@@ -33,10 +33,9 @@ def hospitals(
     """Four real hospitals learn to recognise heart disease: alone, together, and pooled."""
     if seeds < 1:
         raise SettingError(f"a study averages over at least one split, not {seeds}")
-    console = Console(stderr=True)
-    bar = iter(track(range(seeds), "training", console=console, transient=True))
-    next(bar)
-    found = study(seeds, rounds, lambda: next(bar, None))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=seeds)
+        found = study(seeds, rounds, lambda: bar.advance(task))
     if as_json:
         typer.echo(json.dumps(report.data(found)))
     else:

@@ -36,7 +36,11 @@ def command(
             runtime=chosen, **every,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
-        kept = f"run the same command again to go on from {checkpoint}" if checkpoint else "nothing was saved: name a --checkpoint to go on later"
+        kept = (
+            f"run the same command again to go on from {checkpoint}"
+            if checkpoint
+            else "nothing was saved: name a --checkpoint to go on later"
+        )
         typer.echo(f"shoal: interrupted; {kept}", err=True)
         raise typer.Exit(130) from interrupt
     if plot is not None:

@@ -223,7 +223,9 @@ def _column(name: str, values: Any) -> Column:
 def _client_columns(client: str, data: Any) -> dict[str, Column]:
     if not isinstance(data, Mapping):
         if not isinstance(data, tuple) or len(data) != 2:
-            raise DataError(f"client {client!r}: data is an (x, y) pair or a dict of columns, not a {type(data).__name__}")
+            raise DataError(
+                f"client {client!r}: data is an (x, y) pair or a dict of columns, not a {type(data).__name__}"
+            )
         data = dict(zip("xy", data, strict=True))
     try:
         columns = {str(name): _column(str(name), values) for name, values in data.items()}

@@ -25,8 +25,8 @@ class Standardizer:
     [-1.225  0.     1.225]
     """
 
-    mean: Float[np.ndarray, "..."]
-    scale: Float[np.ndarray, "..."]
+    mean: Float[np.ndarray, ...]
+    scale: Float[np.ndarray, ...]
     column: str = field(default="x")
 
     def apply(self, population: Population) -> Population:

@@ -103,7 +103,9 @@ def hold_out(seed: int, rounds: int) -> dict[str, dict[str, Scores]]:
     for name in everyone:
         others, stranger = everyone.without(name), shoal.hospitals().select([name])
         shared = shoal.standardizer(others)
-        ways = {"the three others, federated": scores(train(shared.apply(others), rounds, seed), shared.apply(stranger))}
+        ways = {
+            "the three others, federated": scores(train(shared.apply(others), rounds, seed), shared.apply(stranger))
+        }
         for other in others:
             own = shoal.standardizer(everyone.select([other]))
             model = train(own.apply(everyone.select([other])), rounds, seed)

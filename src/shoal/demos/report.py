@@ -113,11 +113,11 @@ def _plain(line: Line) -> dict[str, Any]:
 
 def _figure(value: tuple[float, float]) -> str:
     mean, deviation = value
-    return "–" if mean != mean else f"{mean:.3f} ± {deviation:.3f}"
+    return "-" if mean != mean else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def _mean(value: tuple[float, float]) -> str:
-    return "–" if value[0] != value[0] else f"{value[0]:.3f}"
+    return "-" if value[0] != value[0] else f"{value[0]:.3f}"
 
 
 def _figures(line: Line, metric: str) -> dict[str, tuple[float, float]]:

@@ -36,8 +36,7 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _has_convolution(jaxpr: Jaxpr) -> bool:
     return any(
-        eqn.primitive.name == "conv_general_dilated" or any(map(_has_convolution, _inner(eqn)))
-        for eqn in jaxpr.eqns
+        eqn.primitive.name == "conv_general_dilated" or any(map(_has_convolution, _inner(eqn))) for eqn in jaxpr.eqns
     )
 
 
@@ -88,7 +87,8 @@ def _spliced(eqn: JaxprEqn) -> list[JaxprEqn]:
     def convolution(left: Array, right: Array) -> Array:
         return _convolution(left, right, **eqn.params)
 
-    inner = jax.make_jaxpr(convolution)(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars))
+    inputs: list[Any] = [v.aval for v in eqn.invars]
+    inner = jax.make_jaxpr(convolution)(*(jax.ShapeDtypeStruct(i.shape, i.dtype) for i in inputs))
     names: dict[Any, Any] = dict(zip(inner.jaxpr.invars, eqn.invars, strict=True))
     names[inner.jaxpr.outvars[0]] = eqn.outvars[0]
 

@@ -51,7 +51,7 @@ class _Batches:
 
 def descend(
     row_loss: RowLoss, params: Params, data: Examples, *, training: Training, round: Any, key: Key
-) -> tuple[Params, Float[Array, "2"]]:
+) -> tuple[Params, Float[Array, 2]]:
     """The parameters after training; and the loss summed over the examples seen, with their number."""
     optimizer = (training.optimizer or sgd(0.1)).build(round)
     batches = _Batches.of(data, training, key)

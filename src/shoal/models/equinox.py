@@ -35,7 +35,9 @@ class EquinoxNetwork:
         """Everything of the module that is not a parameter."""
         module = self.make(jax.random.key(0))
         if not isinstance(module, self._equinox.Module) or not callable(module):
-            raise UnsupportedError(f"from_equinox takes a function that makes a callable module, not a {type(module).__name__}")
+            raise UnsupportedError(
+                f"from_equinox takes a function that makes a callable module, not a {type(module).__name__}"
+            )
         return self._equinox.partition(module, self._equinox.is_inexact_array)[1]
 
     @cached_property
@@ -58,9 +60,7 @@ class EquinoxNetwork:
         return jax.vmap(lambda row, own: module(row, key=own))(x, jax.random.split(key, x.shape[0]))
 
 
-def from_equinox(
-    make: Callable[[jax.Array], Any], *, loss: LossName | Callable[[Array, Array], Array]
-) -> JaxModel:
+def from_equinox(make: Callable[[jax.Array], Any], *, loss: LossName | Callable[[Array, Array], Array]) -> JaxModel:
     """A model from a function that makes an Equinox module from a JAX key; the module takes one row.
 
     >>> import equinox

@@ -131,7 +131,7 @@ class DiscreteBayes(Counts):
         return {"class_count_": prepared.class_count_.copy(), "feature_count_": prepared.feature_count_.copy()}
 
     def load(self, prepared: Any, arrays: Arrays) -> None:
-        """Sets the counts, and lets the estimator derive its probabilities by learning an example of next to no weight."""
+        """Sets the counts, and lets the estimator derive its probabilities from a row of next to no weight."""
         prepared.class_count_ = np.array(arrays["class_count_"])
         prepared.feature_count_ = np.array(arrays["feature_count_"])
         nothing = np.zeros((1, prepared.feature_count_.shape[1]))

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -52,9 +51,13 @@ class JaxModel:
     def _shapes(self) -> Params:
         return jax.eval_shape(self.network.init, jax.random.key(0))
 
-    @cached_property
+    @property
     def layout(self) -> Layout:
         """One part for each array of the parameters, named by its path."""
+        return self._layout
+
+    @cached_property
+    def _layout(self) -> Layout:
         paths = jax.tree_util.tree_leaves_with_path(self._shapes)
         parts = (
             Part(jax.tree_util.keystr(path, simple=True, separator="/"), tuple(leaf.shape), str(leaf.dtype))

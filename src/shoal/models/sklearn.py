@@ -76,9 +76,13 @@ class SklearnModel:
             copy.partial_fit(rows, labels, classes=labels)
         return copy
 
-    @cached_property
+    @property
     def layout(self) -> Layout:
         """The estimator's arrays; counts in float64, so that they are exact."""
+        return self._layout
+
+    @cached_property
+    def _layout(self) -> Layout:
         arrays = self._family.arrays(self._worker)
         return Layout.of(arrays, dtype="float64" if self.additive else "float32")
 

@@ -153,9 +153,7 @@ def _kernel(key: jax.Array, side: int, inputs: int, outputs: int) -> dict[str, A
 
 
 def _convolve(x: Array, layer: dict[str, Any]) -> Array:
-    out = jax.lax.conv_general_dilated(
-        x, layer["weight"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    out = jax.lax.conv_general_dilated(x, layer["weight"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return out + layer["bias"]
 
 

@@ -33,9 +33,7 @@ CALL_S = 0.25
 class CompiledRuntime:
     """Rounds as compiled calls."""
 
-    def __init__(
-        self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key
-    ) -> None:
+    def __init__(self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key) -> None:
         self._algorithm, self._sampler, self._names = algorithm, sampler, population.names
         self._key = Key(np.uint32(key.high), np.uint32(key.low))
         self._host_key = key
@@ -80,9 +78,7 @@ class CompiledRuntime:
         sizes[:rounds] = [len(places) for places in drawn]
         return cohorts, sizes
 
-    def _record(
-        self, number: int, i: int, reports: Report, counted: Any, cohorts: Any, sizes: Any
-    ) -> RoundRecord:
+    def _record(self, number: int, i: int, reports: Report, counted: Any, cohorts: Any, sizes: Any) -> RoundRecord:
         missing = np.flatnonzero(counted[i, : sizes[i]] == 0)
         return RoundRecord(
             number + 1,

@@ -47,9 +47,7 @@ def suits(algorithm: Algorithm[Any, Any, Any], sampler: Sampler, population: Pop
 class CoresRuntime:
     """Rounds whose cohort is shared out over the cores."""
 
-    def __init__(
-        self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key
-    ) -> None:
+    def __init__(self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key) -> None:
         self._algorithm, self._sampler, self._names, self._key = algorithm, sampler, population.names, key
         self._counts = population.counts
         self._columns = on_device(population)
@@ -73,19 +71,18 @@ class CoresRuntime:
         report, present = jax.device_get((report, present))
         counted = {p: bool(c) for part, cs in zip(parts, present, strict=True) for p, c in zip(part, cs, strict=False)}
         rejected = tuple(self._names[place] for place in places if not counted[place])
-        record = RoundRecord(
-            number + 1, int(report.clients), rejected, bool(report.released), means(report.metrics)
-        )
+        record = RoundRecord(number + 1, int(report.clients), rejected, bool(report.released), means(report.metrics))
         return run, [record]
 
     def _totals(self, run: Run[Any], parts: list[list[int]], width: int, key: Key) -> list[Any]:
-        arguments = [
-            (self._columns, run, np.array(part + [0] * (width - len(part)), np.int32), np.int32(len(part)), _traceable(key))
-            for part in parts
-        ]  # fmt: skip
+        arguments = [self._arguments(run, part, width, key) for part in parts]
         leaves, tree = jax.tree.flatten(arguments[0])
         call = _compiled_part(self._algorithm, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         return list(self._pool.map(lambda given: jax.block_until_ready(call(*given)), arguments))
+
+    def _arguments(self, run: Run[Any], part: list[int], width: int, key: Key) -> tuple[Any, ...]:
+        cohort = np.array(part + [0] * (width - len(part)), np.int32)
+        return self._columns, run, cohort, np.int32(len(part)), _traceable(key)
 
 
 @lru_cache(maxsize=16)

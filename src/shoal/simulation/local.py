@@ -14,11 +14,11 @@ import numpy as np
 
 from shoal.algorithms import Algorithm, ClientState, Run, client_turn, enter, run_round
 from shoal.cohort import Sampler
+from shoal.data import Population
 from shoal.key import Key
 from shoal.simulation.columns import Columns, on_device
 from shoal.simulation.folding import compiled_turn
 from shoal.simulation.records import RoundRecord, means
-from shoal.data import Population
 
 
 class LocalRuntime:

@@ -33,7 +33,7 @@ class Remember(Remembers[Free, Free]):
     def __post_init__(self) -> None:
         if not isinstance(self.step, Compresses):
             raise OrderError(
-                f"Remember holds a step that leaves something out, such as TopK or Round, not {type(self.step).__name__}"
+                f"Remember holds a step that leaves out, such as TopK or Round, not {type(self.step).__name__}"
             )
 
     def start(self, layout: Layout) -> Vector:

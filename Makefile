@@ -1,0 +1,34 @@
+# On a machine with only Python and make, each target creates .venv and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test lint bench clean
+
+install: .venv/installed
+demo: .venv/installed
+	$(BIN)/shoal demo hospitals
+test: .venv/developed
+	$(BIN)/pytest -n auto
+lint: .venv/developed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
+bench: .venv/measured
+	$(BIN)/python -m benchmarks engine
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Shoal needs Python 3.11 or newer; try  make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[plot]'
+	touch $@
+.venv/developed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+.venv/measured: .venv/developed
+	$(BIN)/python -m pip install --quiet 'torch==2.13.0'  # only the hand-written loops that the engine is held against
+	touch $@
