@@ -1,7 +1,7 @@
 """A value's description: what a plan prints, compares and hashes.
 
 Frozen dataclasses, numbers, strings, containers, arrays and functions have one. A function is described by
-its qualified name, the digest of its source and the values that it closes over, so two sites that hold
+its qualified name, the digest of its source and what it reads from around it, so two sites that hold
 different code hold different plans. A value without a stable description is refused: a plan that cannot be
 told apart from another must not be approved.
 """
@@ -84,19 +84,44 @@ def _object(value: Any) -> Description:
     return text
 
 
-def _function(value: Callable[..., Any]) -> Description:
+def _function(value: Callable[..., Any], within: tuple[Callable[..., Any], ...] = ()) -> Description:
+    """A function's name, source, defaults, and what it reads from around it; once, if it calls itself."""
     name = f"{value.__module__}.{value.__qualname__}"
-    if not isinstance(value, types.FunctionType):
+    if not isinstance(value, types.FunctionType) or value in within:
         return {"is": name}
-    try:
-        text = inspect.getsource(value)
-    except (OSError, TypeError):  # typed at a prompt: its compiled form is all there is
-        text = value.__code__.co_code.hex() + repr(value.__code__.co_consts)
-    closed = inspect.getclosurevars(value).nonlocals
-    own = value.__defaults__ or ()
-    description: dict[str, Description] = {"is": name, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    if closed:
-        description["closes over"] = {k: describe(v) for k, v in sorted(closed.items())}
-    if own:
-        description["defaults"] = [describe(item) for item in own]
+    description: dict[str, Description] = {"is": name, "sha256": hashlib.sha256(_source(value).encode()).hexdigest()}
+    around = inspect.getclosurevars(value)
+    reads = {**around.nonlocals, **{k: v for k, v in around.globals.items() if _is_own(v, value)}}
+    if reads:
+        description["reads"] = {
+            k: _function(v, (*within, value)) if isinstance(v, types.FunctionType) else describe(v)
+            for k, v in sorted(reads.items())
+        }
+    if value.__defaults__:
+        description["defaults"] = [describe(item) for item in value.__defaults__]
     return description
+
+
+def _is_own(value: Any, function: types.FunctionType) -> bool:
+    """Whether a global is part of what a function does: a number, an array, a function of the same module."""
+    if isinstance(value, types.FunctionType):
+        return value.__module__ == function.__module__
+    return isinstance(value, None | bool | int | float | str | tuple | np.ndarray)
+
+
+def _source(value: types.FunctionType) -> str:
+    """The text of a function; of a lambda its own part of the line."""
+    code = value.__code__
+    try:
+        lines, first = inspect.getsourcelines(value)
+    except (OSError, TypeError):  # typed at a prompt: its compiled form is all there is
+        return code.co_code.hex() + repr(code.co_consts)
+    if value.__name__ != "<lambda>":
+        return "".join(lines)
+    spans = [span for span in code.co_positions() if None not in span and span[2:] != (0, 0)]
+    begin = min((cast("int", span[0]), cast("int", span[2])) for span in spans)
+    end = max((cast("int", span[1]), cast("int", span[3])) for span in spans)
+    body = [line.encode() for line in lines[begin[0] - first : end[0] - first + 1]]
+    body[-1] = body[-1][: end[1]]
+    body[0] = body[0][begin[1] :]
+    return f"{code.co_varnames[: code.co_argcount]}: {b''.join(body).decode()}"

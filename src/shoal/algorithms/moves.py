@@ -68,8 +68,9 @@ def client_turn(
     """
     local = algorithm.local(call.message, data, state.algorithm, key.split("local"))
     usable = _is_usable(local, data)
+    value = choose(usable, local.value, namespace(local.value).zeros_like(local.value))
     payload, steps = call.aggregation.encode(
-        local.value,
+        value,
         examples=local.examples,
         notes=local.metrics,
         states=state.steps,

@@ -129,7 +129,7 @@ class SklearnModel:
 
     def train(self, vector: Vector, data: Examples, *, training: Training, round: Any, key: Key) -> Trained:
         """`partial_fit` from the model that was sent, once an epoch; or the client's counts."""
-        x, y = data.rows(self.x), data.rows(self.y)
+        x, y = data.rows(self.x).astype(np.float64, copy=False), data.rows(self.y)
         worker = self._worker
         if not len(y):
             return Trained(np.zeros_like(vector), {})

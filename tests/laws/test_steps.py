@@ -1,0 +1,141 @@
+"""The laws of every step. A step gets them by being listed, and a test sees that every step is."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import shoal
+from shoal import steps
+from shoal.aggregation import Aggregation, Mean, PlainSum, Step
+from shoal.aggregation.step import Remembers
+from shoal.key import Key
+from shoal.vector import Layout, Part
+
+SIZE = 12
+LAYOUT = Layout((Part("w", (SIZE,)),))
+CHAINS = [
+    shoal.Clip(1.0),
+    shoal.Clip(1e-3),
+    shoal.Weigh(10),
+    shoal.Clip(1.0) >> shoal.Weigh(10),
+    shoal.TopK(0.3),
+    shoal.Clip(2.0) >> shoal.TopK(0.3),
+    shoal.Round(2),
+    shoal.Clip(1.0) >> shoal.Round(2),
+    shoal.Remember(shoal.TopK(0.3)),
+    shoal.Remember(shoal.Round(1)) >> shoal.Clip(0.5),
+    shoal.Clip(1.0) >> shoal.Quantize(0.05),
+    shoal.Clip(1.0) >> shoal.Quantize(0.05, "stochastic"),
+    shoal.Clip(1.0) >> shoal.Weigh(7) >> shoal.Quantize(0.003),
+]
+NOISY = [shoal.NoiseShare]  # adds to the value on purpose; its laws are in tests/aggregation/test_noise.py
+floats = st.floats(-1e6, 1e6, width=32)
+vectors = arrays.arrays(np.float32, SIZE, elements=floats)
+gentle = arrays.arrays(np.float32, SIZE, elements=st.floats(-10, 10, width=32))
+
+
+def aggregation(chain: object) -> Aggregation:
+    return chain >> PlainSum() >> Mean()  # type: ignore
+
+
+def encode(aggregation: Aggregation, value, examples=5, seed=0, states=None):
+    states = aggregation.start(LAYOUT) if states is None else states
+    return aggregation.encode(
+        value, examples=np.int32(examples), notes={}, states=states, key=Key.from_seed(seed), layout=LAYOUT
+    )
+
+
+def decode(aggregation: Aggregation, value):
+    for step in reversed(aggregation.steps):
+        value = step.decode(value)
+    return value
+
+
+def test_every_step_is_under_these_laws():
+    every = {value for value in vars(steps).values() if inspect.isclass(value) and issubclass(value, Step)}
+    listed = {type(step) for chain in CHAINS for step in aggregation(chain).steps}
+    assert every == listed | set(NOISY)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@given(value=vectors, examples=st.integers(1, 1000), seed=st.integers(0, 5))
+def test_no_client_exceeds_the_bound(chain, value, examples, seed):
+    whole = aggregation(chain)
+    sent, _ = encode(whole, value, examples, seed)
+    length = np.linalg.norm(decode(whole, sent.value).astype(np.float64))
+    assert length <= whole.sensitivity(LAYOUT)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@given(value=vectors)
+def test_no_client_exceeds_the_bound_inside_a_compiled_call(chain, value):
+    whole = aggregation(chain)
+    sent, _ = compiled(chain)(jnp.asarray(value))
+    length = np.linalg.norm(np.asarray(decode(whole, sent.value)).astype(np.float64))
+    assert length <= whole.sensitivity(LAYOUT)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@given(first=gentle, second=gentle)
+def test_decoding_a_sum_is_the_sum_of_the_decoded(chain, first, second):
+    whole = aggregation(chain)
+    a, b = (encode(whole, value)[0] for value in (first, second))
+    together = decode(whole, (a + b).value)
+    apart = decode(whole, a.value) + decode(whole, b.value)
+    np.testing.assert_allclose(together, apart, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@given(value=gentle)
+def test_numpy_and_a_compiled_call_agree(chain, value):
+    if "stochastic" in str(chain):
+        return  # NumPy and JAX draw different numbers from one key
+    whole = aggregation(chain)
+    plain, memory = encode(whole, value)
+    traced, traced_memory = compiled(chain)(jnp.asarray(value))
+    unit = next((step.unit for step in whole.steps if isinstance(step, shoal.Quantize)), 0.0)
+    slack = 1e-6 * (1 + np.abs(value).max()) + unit + (0.01 if "Round" in str(chain) else 0)
+    np.testing.assert_allclose(decode(whole, plain.value), decode(whole, traced.value), rtol=1e-5, atol=slack)
+    for mine, theirs in zip(jax.tree.leaves(memory), jax.tree.leaves(traced_memory), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=max(slack, 0.06))
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+def test_zeros_stay_zeros_and_nothing_is_not_a_number(chain):
+    whole = aggregation(chain)
+    sent, _ = encode(whole, np.zeros(SIZE, np.float32))
+    assert not decode(whole, sent.value).any()
+    assert not np.asarray(decode(whole, compiled(chain)(jnp.zeros(SIZE))[0].value)).any()
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+def test_a_chain_is_a_value(chain):
+    assert chain == chain.__class__(**vars(chain)) if not hasattr(chain, "links") else chain == type(chain)(chain.links)
+    assert hash(aggregation(chain)) == hash(aggregation(chain))
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+def test_the_memory_of_a_client_keeps_its_shape(chain):
+    whole = aggregation(chain)
+    before = whole.start(LAYOUT)
+    _, after = encode(whole, np.ones(SIZE, np.float32), states=before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert any(isinstance(step, Remembers) for step in whole.steps) == bool(jax.tree.leaves(before))
+
+
+_CALLS: dict[str, object] = {}
+
+
+def compiled(chain):
+    """The encoding of a chain as a compiled call, compiled once."""
+    if str(chain) not in _CALLS:
+        _CALLS[str(chain)] = jax.jit(lambda value: encode(aggregation(chain), value))
+    return _CALLS[str(chain)]
