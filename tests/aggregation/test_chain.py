@@ -171,7 +171,7 @@ def test_bytes_on_the_wire_are_counted():
         lambda: shoal.Clip(float("nan")),
         lambda: shoal.Weigh(0),
         lambda: shoal.Quantize(-1.0),
-        lambda: shoal.Quantize(1.0, "up"),  # type: ignore
+        lambda: shoal.Quantize(1.0, "up"),
         lambda: shoal.TopK(0.0),
         lambda: shoal.TopK(1.5),
         lambda: shoal.Round(9),

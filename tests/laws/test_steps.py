@@ -43,7 +43,7 @@ gentle = arrays.arrays(np.float32, SIZE, elements=st.floats(-10, 10, width=32))
 
 
 def aggregation(chain: object) -> Aggregation:
-    return chain >> PlainSum() >> Mean()  # type: ignore
+    return chain >> PlainSum() >> Mean()
 
 
 def encode(aggregation: Aggregation, value, examples=5, seed=0, states=None):

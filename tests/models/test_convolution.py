@@ -52,7 +52,9 @@ def test_gradients_are_the_same(case, random):
 
 def convolutions(function, *args):
     text = jax.jit(function).lower(*args).compile().as_text()
-    return [line.split("dim_labels=")[1].split(",")[0].split()[0] for line in text.splitlines() if "dim_labels=" in line]
+    return [
+        line.split("dim_labels=")[1].split(",")[0].split()[0] for line in text.splitlines() if "dim_labels=" in line
+    ]
 
 
 @pytest.mark.parametrize("case", [{}, {"kernel": 5}, {"strides": (2, 2)}], ids=str)
@@ -110,7 +112,8 @@ def numpy_cnn(params, picture):
     for name in ("convolution 1", "convolution 2"):
         weight, bias = params[name]["weight"], params[name]["bias"]
         layers = [
-            sum(signal.correlate2d(picture[..., i], weight[..., i, o], "same") for i in range(weight.shape[2])) + bias[o]
+            sum(signal.correlate2d(picture[..., i], weight[..., i, o], "same") for i in range(weight.shape[2]))
+            + bias[o]
             for o in range(weight.shape[3])
         ]
         picture = np.maximum(np.stack(layers, -1), 0)

@@ -54,7 +54,7 @@ def test_a_loss_that_is_not_one_number_a_row_is_refused():
 
 def test_an_unknown_loss_is_refused():
     with pytest.raises(SettingError, match="one of cross_entropy"):
-        loss("hinge")  # type: ignore
+        loss("hinge")
 
 
 @pytest.mark.parametrize(

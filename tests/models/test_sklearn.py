@@ -72,7 +72,9 @@ def test_counts_of_later_rounds_are_added_as_partial_fit_adds_them(random):
 
 
 @pytest.mark.parametrize(
-    "estimator", [SGDClassifier(loss="log_loss"), Perceptron(), MLPClassifier((8,), solver="sgd", learning_rate_init=0.2)], ids=str
+    "estimator",
+    [SGDClassifier(loss="log_loss"), Perceptron(), MLPClassifier((8,), solver="sgd", learning_rate_init=0.2)],
+    ids=str,
 )
 def test_clients_with_one_class_each_learn_all_classes_together(estimator):
     population = classification(sizes=(200,), classes=3)
@@ -166,7 +168,10 @@ def test_rules_that_need_gradients_are_refused():
 
 @pytest.mark.parametrize(
     ("x", "y", "message"),
-    [(np.zeros((2, 4)), [0, 1], r"rows of 'x' have shape \(4,\)"), (np.zeros((2, 3)), [0, 7], "not one of the classes")],
+    [
+        (np.zeros((2, 4)), [0, 1], r"rows of 'x' have shape \(4,\)"),
+        (np.zeros((2, 3)), [0, 7], "not one of the classes"),
+    ],
 )
 def test_data_that_does_not_fit_is_refused(x, y, message):
     model = SklearnModel(SGDClassifier(), features=3, classes=(0, 1))

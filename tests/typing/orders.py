@@ -12,18 +12,18 @@ ok9 = Clip(1.0) >> Collect() >> Median()
 ok10 = PlainSum() >> Mean()
 ok11 = Collect() >> Median()
 ok12 = Remember(TopK(0.1)) >> Clip(1.0) >> Weigh(500) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Mean()
-bad1 = Quantize(1e-3) >> Clip(1.0)                                    # clip after quantize
-bad2 = Quantize(1e-3) >> SecureSum(threshold=50)                      # nothing bounds the range
-bad3 = Clip(1.0) >> SecureSum(threshold=50)                           # floats cannot be masked
-bad4 = TopK(0.1) >> PlainSum() >> Gaussian(1.0, clients=100)          # noise with no bound
-bad5 = Clip(1.0) >> Gaussian(1.0, clients=100)                        # noise before the sum
-bad6 = PlainSum() >> Clip(1.0)                                        # clip after the sum
-bad7 = Clip(1.0) >> Quantize(1e-3) >> TopK(0.1)                       # sparsify the grid
+bad1 = Quantize(1e-3) >> Clip(1.0)  # clip after quantize
+bad2 = Quantize(1e-3) >> SecureSum(threshold=50)  # nothing bounds the range
+bad3 = Clip(1.0) >> SecureSum(threshold=50)  # floats cannot be masked
+bad4 = TopK(0.1) >> PlainSum() >> Gaussian(1.0, clients=100)  # noise with no bound
+bad5 = Clip(1.0) >> Gaussian(1.0, clients=100)  # noise before the sum
+bad6 = PlainSum() >> Clip(1.0)  # clip after the sum
+bad7 = Clip(1.0) >> Quantize(1e-3) >> TopK(0.1)  # sparsify the grid
 bad8 = Clip(1.0) >> PlainSum() >> Mean() >> Gaussian(1.0, clients=9)  # noise after the mean
-bad9 = Clip(1.0) >> Remember(TopK(0.1)) >> Quantize(1e-3)             # memory added after the bound
-bad10 = Clip(1.0) >> Quantize(1e-3) >> NoiseShare(1.0, at_least=80) >> PlainSum()                                      # each share seen alone
-bad11 = Clip(1.0) >> Quantize(1e-3) >> NoiseShare(1.0, at_least=80) >> SecureSum(threshold=80) >> Mean()               # private total weight unknown
-bad12 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Over(clients=100)                                    # no noise anywhere
-bad13 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Median()                                             # a median needs each update
-bad14 = Clip(1.0) >> Collect() >> Gaussian(1.0, clients=100)                                                           # noise on a bag
-bad15 = Clip(1.0) >> NoiseShare(1.0, at_least=80)                                                                      # integer noise on floats
+bad9 = Clip(1.0) >> Remember(TopK(0.1)) >> Quantize(1e-3)  # memory added after the bound
+bad10 = Clip(1.0) >> Quantize(1e-3) >> NoiseShare(1.0, at_least=80) >> PlainSum()  # each share seen alone
+bad11 = Clip(1.0) >> Quantize(1e-3) >> NoiseShare(1.0, at_least=80) >> SecureSum(threshold=80) >> Mean()  # unweighted
+bad12 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Over(clients=100)  # no noise anywhere
+bad13 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Median()  # a median needs each update
+bad14 = Clip(1.0) >> Collect() >> Gaussian(1.0, clients=100)  # noise on a bag
+bad15 = Clip(1.0) >> NoiseShare(1.0, at_least=80)  # integer noise on floats
