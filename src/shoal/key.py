@@ -73,6 +73,18 @@ class Key:
         """A NumPy generator (counter-based Philox) that starts at this key."""
         return np.random.Generator(np.random.Philox(key=(int(self.high) << 32) | int(self.low)))
 
+    def uniform(self, like: Any) -> Any:
+        """Numbers in [0, 1) in the shape of `like` (float32): the same ones as NumPy, as JAX and traced."""
+        return _as(like, jax.random.uniform(self.jax(), like.shape))
+
+    def normal(self, like: Any) -> Any:
+        """Standard normal numbers in the shape of `like` (float32)."""
+        return _as(like, jax.random.normal(self.jax(), like.shape))
+
+    def poisson(self, mean: float, like: Any) -> Any:
+        """Poisson numbers in the shape of `like` (int32)."""
+        return _as(like, jax.random.poisson(self.jax(), mean, like.shape))
+
     def integer(self) -> int:
         """A number from 0 to 2**31 - 1, for libraries that want a seed."""
         return int(self.low) >> 1
@@ -85,6 +97,10 @@ def name_words(name: str) -> tuple[int, int]:
     """
     digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:4], "big") | 1 << 31, int.from_bytes(digest[4:8], "big")
+
+
+def _as(like: Any, drawn: jax.Array) -> Any:
+    return np.asarray(drawn) if isinstance(like, np.ndarray) else drawn
 
 
 def _checked(word: Word) -> Word:

@@ -6,6 +6,9 @@ random numbers would need as many as the largest client has; this computes only 
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Int
 
@@ -13,6 +16,8 @@ from shoal.key import Key
 from shoal.vector import Array
 
 ROUNDS = 24
+TOGETHER = 6
+"""How many rounds are written out in a loop's body. All of them would take seconds to compile, and run slower."""
 
 
 def shuffled(places: Int[Array, " places"], count: Int[Array, ""], key: Key) -> Int[Array, " places"]:
@@ -24,13 +29,17 @@ def shuffled(places: Int[Array, " places"], count: Int[Array, ""], key: Key) -> 
     """
     count = jnp.maximum(count, 1)
     high, low = jnp.uint32(key.high), jnp.uint32(key.low)
-    for number in range(ROUNDS):
-        round_key = _mixed(high ^ _mixed(low + jnp.uint32(number)))
-        partner = (round_key % count.astype(jnp.uint32)).astype(jnp.int32) - places
-        partner = jnp.where(partner < 0, partner + count, partner)
-        coin = _mixed(jnp.maximum(places, partner).astype(jnp.uint32) ^ round_key)
-        places = jnp.where(coin >> 31 == 1, partner, places)
-    return places
+
+    def some(block: Any, places: Any) -> Any:
+        for i in range(TOGETHER):
+            round_key = _mixed(high ^ _mixed(low + (block * TOGETHER + i).astype(jnp.uint32)))
+            partner = (round_key % count.astype(jnp.uint32)).astype(jnp.int32) - places
+            partner = jnp.where(partner < 0, partner + count, partner)
+            coin = _mixed(jnp.maximum(places, partner).astype(jnp.uint32) ^ round_key)
+            places = jnp.where(coin >> 31 == 1, partner, places)
+        return places
+
+    return jax.lax.fori_loop(0, ROUNDS // TOGETHER, some, places)
 
 
 def _mixed(x: Int[Array, ...]) -> Int[Array, ...]:

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Num
 
@@ -113,11 +112,8 @@ class Gaussian(Finish[Bounded | Grid]):
 
     def finish(self, sums: Sums, key: Key) -> Vector:
         """(value + N(0, (multiplier * sensitivity)^2)) / clients."""
-        if isinstance(sums.value, jax.Array):
-            normal = jax.random.normal(key.jax(), sums.value.shape)
-        else:
-            normal = key.generator().standard_normal(sums.value.shape, np.float32)
-        return (sums.value + np.float32(self.multiplier * sums.sensitivity) * normal) * np.float32(1 / self.clients)
+        noise = np.float32(self.multiplier * sums.sensitivity) * key.normal(sums.value)
+        return (sums.value + noise) * np.float32(1 / self.clients)
 
 
 @dataclass(frozen=True)

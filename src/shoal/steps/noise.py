@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import jax
-import numpy as np
-
 from shoal.aggregation.kinds import Grid, Kind, Shares
 from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Step
@@ -42,7 +39,8 @@ class NoiseShare(Step[Grid, Shares]):
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Adds the share."""
         variance = (self.multiplier * update.bound / update.unit) ** 2 / self.at_least
-        return replace(update, value=update.value + _skellam(update.value, variance, key)), state
+        up, down = (key.split(way).poisson(variance / 2, update.value) for way in ("up", "down"))
+        return replace(update, value=update.value + (up - down)), state
 
     def decode(self, total: Vector) -> Vector:
         """The sum as it is, noise included."""
@@ -51,12 +49,3 @@ class NoiseShare(Step[Grid, Shares]):
     def bound(self, before: float, layout: Layout) -> float:
         """The bound before: sensitivity is about the value, not the noise."""
         return before
-
-
-def _skellam(like: Vector, variance: float, key: Key) -> Vector:
-    if isinstance(like, jax.Array):
-        up, down = (jax.random.poisson(key.split(i).jax(), variance / 2, like.shape) for i in range(2))
-        return up - down
-    generator = key.generator()
-    draws = generator.poisson(variance / 2, (2, *like.shape))
-    return (draws[0] - draws[1]).astype(np.int32)

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from shoal.aggregation.payload import Update
@@ -46,7 +45,7 @@ class Quantize(Discretizes):
         xp = namespace(update.value)
         scaled = update.value / np.float32(self.step)
         if self.rounding == "stochastic":
-            scaled = xp.floor(scaled + _uniform(scaled, key))
+            scaled = xp.floor(scaled + key.uniform(scaled))
         integers = xp.round(scaled).astype(np.int32)
         weight = xp.round(update.weight).astype(np.int32)
         return replace(update, value=integers, weight=weight, unit=self.step), state
@@ -59,9 +58,3 @@ class Quantize(Discretizes):
         """Half a step more in every coordinate, or with stochastic rounding a whole one; and float32's own."""
         slack = 0.5 if self.rounding == "nearest" else 1.0
         return before * (1 + 1e-6) + slack * self.step * math.sqrt(layout.size)
-
-
-def _uniform(like: Vector, key: Key) -> Vector:
-    if isinstance(like, jax.Array):
-        return jax.random.uniform(key.jax(), like.shape)
-    return key.generator().random(like.shape, np.float32)
