@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Int
 
 from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.settings import number, settle, whole
 
 
 @runtime_checkable
@@ -57,8 +59,7 @@ class Fixed:
     clients: int
 
     def __post_init__(self) -> None:
-        if self.clients < 1:
-            raise SettingError(f"a cohort has at least one client, not {self.clients}")
+        settle(self, clients=whole(self.clients, "a cohort has at least one client", least=1))
 
     def draw(self, key: Key, population: int) -> Int[np.ndarray, " cohort"]:
         """Positions drawn without replacement; SettingError if the population is smaller."""
@@ -86,8 +87,8 @@ class Fraction:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise SettingError(f"a fraction of the population is over 0 and at most 1, not {self.fraction}")
+        rule = "a fraction of the population is over 0 and at most 1"
+        settle(self, fraction=number(self.fraction, rule, lambda v: 0 < v <= 1))
 
     def draw(self, key: Key, population: int) -> Int[np.ndarray, " cohort"]:
         """Positions drawn without replacement."""
@@ -111,8 +112,7 @@ class Poisson:
     rate: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1:
-            raise SettingError(f"a sampling rate is over 0 and at most 1, not {self.rate}")
+        settle(self, rate=number(self.rate, "a sampling rate is over 0 and at most 1", lambda v: 0 < v <= 1))
 
     def draw(self, key: Key, population: int) -> Int[np.ndarray, " cohort"]:
         """Positions of those whose coin fell right."""
@@ -133,11 +133,13 @@ def sampler(cohort: int | float | Sampler | None) -> Sampler:
     match cohort:
         case None:
             return Everyone()
-        case bool():
-            raise SettingError("a cohort is a number of clients, a fraction or a sampler, not True or False")
-        case int():
-            return Fixed(cohort)
-        case float():
-            return Fraction(cohort)
-        case _:
+        case Integral() if not isinstance(cohort, bool):
+            return Fixed(int(cohort))
+        case Real() if not isinstance(cohort, bool):
+            return Fraction(float(cohort))
+        case Sampler():
             return cohort
+        case _:
+            raise SettingError(
+                f"a cohort is a number of clients, a fraction, a sampler, or None for everyone, not {cohort!r}"
+            )

@@ -9,6 +9,7 @@
     ├── DataError               data that is not as declared
     ├── RunError                something that happened while rounds ran
     │   ├── RejectedError       a contribution was rejected and the run was asked to stop at that
+    │   ├── DivergedError       the model is not finite any more
     │   └── CheckpointError     a checkpoint that cannot be read, or belongs to another plan
     └── MissingExtraError       an optional package is not installed
 
@@ -52,6 +53,10 @@ class RunError(ShoalError):
 
 class RejectedError(RunError):
     """A contribution was rejected and the run was asked to stop at that."""
+
+
+class DivergedError(RunError):
+    """The model is not finite any more."""
 
 
 class CheckpointError(RunError):

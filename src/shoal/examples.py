@@ -28,8 +28,7 @@ class Examples:
     """A client's rows: `count` of them from row `start` of each column.
 
     `usable` is False where a column holds NaN or infinity in these rows: nothing is learned from them.
-    `longest` is the count of the population's largest client. Columns that `batch` reads have at least that
-    many rows after the last client's.
+    `longest` is the count of the population's largest client.
     """
 
     columns: Mapping[str, Array]
@@ -59,11 +58,6 @@ class Examples:
             raise DataError(f"there is no column {column!r}; there are {', '.join(self.columns)}")
         return np.asarray(self.columns[column][self.start : self.start + self.count])
 
-    def padded(self) -> Examples:
-        """The same rows alone, on columns that `batch` can read."""
-        columns = {name: pad(self.rows(name), self.longest) for name in self.columns}
-        return Examples(columns, 0, self.count, self.usable, self.longest)
-
     def batch(self, index: Any, size: int, order: Key | None = None) -> tuple[dict[str, Any], Bool[Array, " size"]]:
         """Batch number `index` of `size` rows, in the rows' own order or shuffled by a key.
 
@@ -71,20 +65,9 @@ class Examples:
         rows that do not.
         """
         places = index * size + jnp.arange(size)
-        present = places < self.count
-        if order is None:
-            begin = self.start + index * size
-            return {n: jax.lax.dynamic_slice_in_dim(c, begin, size) for n, c in self.columns.items()}, present
-        rows = self.start + shuffled(jnp.minimum(places, self.count - 1), jnp.asarray(self.count), order)
-        return {n: c.at[rows].get(mode="clip") for n, c in self.columns.items()}, present
-
-
-def pad(column: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
-    """The column with that many rows of zeros after it."""
-    padded = np.empty((len(column) + rows, *column.shape[1:]), column.dtype)
-    padded[: len(column)] = column
-    padded[len(column) :] = 0
-    return padded
+        within = jnp.minimum(places, self.count - 1)  # what fills a batch up is the client's own: its last row again
+        rows = self.start + (within if order is None else shuffled(within, jnp.asarray(self.count), order))
+        return {n: jnp.asarray(c).at[rows].get(mode="clip") for n, c in self.columns.items()}, places < self.count
 
 
 def finite(column: np.ndarray[Any, Any]) -> bool:

@@ -11,6 +11,7 @@ Not for secrets: outside simulation, keys and noise come from the operating syst
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,9 +82,17 @@ class Key:
         """Standard normal numbers in the shape of `like` (float32)."""
         return _as(like, jax.random.normal(self.jax(), like.shape))
 
-    def poisson(self, mean: float, like: Any) -> Any:
-        """Poisson numbers in the shape of `like` (int32)."""
-        return _as(like, jax.random.poisson(self.jax(), mean, like.shape))
+    def skellam(self, variance: float, like: Any) -> Any:
+        """Symmetric Skellam numbers in the shape of `like` (int32): the difference of two Poisson draws.
+
+        Above a variance of 200,000, where the two differ by less than float32 can show (and JAX's Poisson draws
+        begin to go wrong), normal numbers rounded to integers.
+        """
+        if variance > 200_000:
+            rounded = jnp.round(jax.random.normal(self.jax(), like.shape) * np.float32(math.sqrt(variance)))
+            return _as(like, rounded.astype(jnp.int32))
+        up, down = (jax.random.poisson(self.split(way).jax(), variance / 2, like.shape) for way in ("up", "down"))
+        return _as(like, up - down)
 
     def integer(self) -> int:
         """A number from 0 to 2**31 - 1, for libraries that want a seed."""

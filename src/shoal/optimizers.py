@@ -14,6 +14,7 @@ import optax
 
 from shoal.errors import SettingError
 from shoal.schedules import Rate, Schedule
+from shoal.settings import number, settle
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not callable(getattr(optax, self.name, None)):
             raise SettingError(f"optax has no optimizer named {self.name}")
-        rate = dict(self.arguments).get("learning_rate")
-        if isinstance(rate, int | float) and not rate > 0:
-            raise SettingError(f"a learning rate is over 0, not {rate}")
+        arguments = dict(self.arguments)
+        rate = arguments.get("learning_rate")
+        if "learning_rate" in arguments and not isinstance(rate, Schedule):
+            rule = "a learning rate is over 0 and finite, or a schedule over rounds such as shoal.schedules.cosine"
+            arguments["learning_rate"] = number(rate, rule, lambda v: v > 0)
+            settle(self, arguments=tuple(arguments.items()))
         self.build(0)
 
     def build(self, round: Any) -> optax.GradientTransformation:
@@ -45,6 +49,15 @@ class Optimizer:
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.arguments)})"
+
+
+def check_optimizer(value: Any, name: str) -> None:
+    """SettingError, with what to write, if a value is not an optimizer."""
+    if not isinstance(value, Optimizer):
+        raise SettingError(
+            f"{name} is one of shoal's, such as shoal.sgd(0.1), or any of optax's by name, such as "
+            f"shoal.optimizer('lion', learning_rate=0.01), not {value!r}"
+        )
 
 
 def optimizer(name: str, **arguments: Any) -> Optimizer:

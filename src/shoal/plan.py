@@ -16,6 +16,7 @@ from shoal.algorithms import Algorithm
 from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Sampler, sampler
 from shoal.describe import Description, describe
 from shoal.errors import SettingError
+from shoal.settings import settle, whole
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,16 @@ class Plan:
     cohort: Any = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
-            raise SettingError(f"a plan has at least one round, not {self.rounds!r}")
-        object.__setattr__(self, "cohort", sampler(self.cohort))
+        if not hasattr(self.algorithm, "local") or not hasattr(self.algorithm, "aggregation"):
+            name = type(self.algorithm).__name__
+            raise SettingError(f"a plan begins with an algorithm, such as FedAvg(model), not with a {name}")
+        settle(self, rounds=whole(self.rounds, "a plan has at least one round", least=1), cohort=sampler(self.cohort))
+        most = getattr(self.algorithm, "most_rounds", None)
+        if most is not None and self.rounds > most:
+            raise SettingError(
+                f"a model made of counts is complete after one round, and would count every example again in the "
+                f"next: rounds=1, not {self.rounds}"
+            )
 
     @property
     def sampler(self) -> Sampler:

@@ -7,6 +7,8 @@ from typing import Any
 
 import optax
 
+from shoal.settings import number, whole
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -24,6 +26,9 @@ class Schedule:
         arguments = {k: dict(v) if isinstance(v, tuple) else v for k, v in self.arguments}
         return getattr(optax.schedules, self.name)(**arguments)(round)
 
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.arguments)})"
+
 
 Rate = float | Schedule
 """A number, or a schedule over rounds."""
@@ -31,7 +36,7 @@ Rate = float | Schedule
 
 def cosine(start: float, *, rounds: int, final: float = 0.0) -> Schedule:
     """From `start` to `final` along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
-    arguments = (("init_value", start), ("decay_steps", rounds), ("alpha", final / start))
+    arguments = (("init_value", _rate(start)), ("decay_steps", _rounds(rounds)), ("alpha", final / start))
     return Schedule("cosine_decay_schedule", arguments)
 
 
@@ -41,7 +46,7 @@ def linear(start: float, *, rounds: int, final: float = 0.0) -> Schedule:
     >>> float(linear(1.0, rounds=10).at(5))
     0.5
     """
-    arguments = (("init_value", start), ("end_value", final), ("transition_steps", rounds))
+    arguments = (("init_value", _rate(start)), ("end_value", final), ("transition_steps", _rounds(rounds)))
     return Schedule("linear_schedule", arguments)
 
 
@@ -51,7 +56,7 @@ def exponential(start: float, *, decay: float, every: int = 1) -> Schedule:
     >>> round(float(exponential(1.0, decay=0.5).at(2)), 6)
     0.25
     """
-    arguments = (("init_value", start), ("transition_steps", every), ("decay_rate", decay))
+    arguments = (("init_value", _rate(start)), ("transition_steps", _rounds(every)), ("decay_rate", decay))
     return Schedule("exponential_decay", arguments)
 
 
@@ -62,5 +67,13 @@ def piecewise(start: float, *, factors: dict[int, float]) -> Schedule:
     >>> [round(float(rate.at(r)), 6) for r in (9, 10)]
     [1.0, 0.1]
     """
-    arguments = (("init_value", start), ("boundaries_and_scales", tuple(sorted(factors.items()))))
+    arguments = (("init_value", _rate(start)), ("boundaries_and_scales", tuple(sorted(factors.items()))))
     return Schedule("piecewise_constant_schedule", arguments)
+
+
+def _rate(start: Any) -> float:
+    return number(start, "a schedule starts over 0 and finite", lambda v: v > 0)
+
+
+def _rounds(rounds: Any) -> int:
+    return whole(rounds, "a schedule takes at least one round", least=1)

@@ -139,11 +139,13 @@ def norm(vector: Vector) -> Float[Array, ""]:
     if not isinstance(vector, jax.Array):
         exact = vector.astype(np.float64)
         return np.sqrt(np.dot(exact, exact))
-    squares = jnp.square(vector)
+    largest = jnp.max(jnp.abs(vector), initial=0)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    squares = jnp.square(vector / scale)  # a number of 1e20 has no square in float32
     while squares.size > 32:
         squares = jnp.pad(squares, (0, squares.size % 2))
         squares = squares[: squares.size // 2] + squares[squares.size // 2 :]
-    return jnp.sqrt(jnp.sum(squares))
+    return scale * jnp.sqrt(jnp.sum(squares))
 
 
 def is_finite(vector: Vector) -> Any:

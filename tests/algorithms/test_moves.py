@@ -28,7 +28,7 @@ class Sending:
     def init(self, key):
         return np.zeros(2, np.float32)
 
-    def broadcast(self, state):
+    def broadcast(self, state, round):
         return state
 
     def enter(self):
@@ -37,7 +37,7 @@ class Sending:
     def local(self, message, data, client_state, key):
         return Local(np.asarray(data, np.float32), 1, client_state + 1, {"size": np.array([np.sum(data), 1])})
 
-    def update(self, state, result):
+    def update(self, state, result, round):
         return state + result
 
 
@@ -104,7 +104,31 @@ def test_bad_contributions_leave_no_trace_in_any_chain(aggregation, bad):
 
 
 def test_a_round_without_clients_is_counted_and_changes_nothing():
-    done = one_round(Sending(), {})
-    assert done.run.round == 1
-    assert done.report is None
-    assert done.run.state.tolist() == [0, 0]
+    for aggregation in (shoal.mean(), shoal.Collect() >> shoal.Median()):
+        done = one_round(Sending(aggregation), {})
+        assert done.run.round == 1
+        assert not done.report.released
+        assert done.run.state.tolist() == [0, 0]
+
+
+def test_noise_is_released_even_when_nobody_came():
+    done = one_round(Sending(shoal.Clip(1.0) >> shoal.PlainSum() >> shoal.Gaussian(1.0, clients=4)), {})
+    assert done.report.released
+    assert np.all(done.run.state != 0)
+
+
+def test_a_round_that_is_not_released_leaves_clients_the_states_they_had():
+    chain = shoal.Clip(10.0) >> shoal.Quantize(0.1) >> shoal.SecureSum(3) >> shoal.Mean()
+    assert one_round(Sending(chain), {"a": [1, 2], "b": [3, 6]}).states["a"].algorithm == 0
+    assert one_round(Sending(chain), {"a": [1, 2], "b": [3, 6], "c": [1, 1]}).states["a"].algorithm == 1
+
+
+def test_a_metric_that_is_not_finite_rejects_the_contribution():
+    @dataclass(frozen=True)
+    class Measuring(Sending):
+        def local(self, message, data, client_state, key):
+            return Local(np.ones(2, np.float32), 1, client_state, {"loss": np.array([data, 1.0])})
+
+    done = one_round(Measuring(), {"a": 1.0, "b": np.inf})
+    assert done.rejected == ("b",)
+    assert done.report.metrics["loss"].tolist() == [1, 1]

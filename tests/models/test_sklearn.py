@@ -23,30 +23,34 @@ def federated(estimator, population, rounds=3, classes=(0, 1, 2), **more):
 @pytest.mark.parametrize("schedule", ["constant", "optimal", "invscaling"])
 def test_sgd_is_the_hand_written_loop(schedule):
     population = classification(sizes=(30, 12, 45), classes=3)
-    settings = {"loss": "log_loss", "learning_rate": schedule, "eta0": 0.05, "shuffle": False}
+    settings = {"loss": "log_loss", "learning_rate": schedule, "eta0": 0.05, "alpha": 0.05, "shuffle": False}
     _, result = federated(SGDClassifier(**settings), population, epochs=2)
 
-    coefficients, intercept, step = np.zeros((3, 4)), np.zeros(3), 1.0
-    for _ in range(3):
+    coefficients, intercept = np.zeros((3, 4)), np.zeros(3)
+    for number in range(3):
         updates = []
         for name in population:
             own = SGDClassifier(**settings)
             own.partial_fit(np.zeros((3, 4)), [0, 1, 2], classes=[0, 1, 2])
-            own.coef_[...], own.intercept_[...], own.t_ = coefficients, intercept, step
+            own.coef_[...], own.intercept_[...] = coefficients, intercept
+            own.t_ = 1 + number * 2 * population[name].count
             for _ in range(2):
                 own.partial_fit(population[name].rows("x").astype(float), population[name].rows("y"))
-            updates.append((own.coef_.copy(), own.intercept_.copy(), own.t_))
+            updates.append((own.coef_.copy(), own.intercept_.copy()))
         counts = population.counts
-        coefficients, intercept, step = (np.average([u[i] for u in updates], axis=0, weights=counts) for i in range(3))
+        coefficients, intercept = (np.average([u[i] for u in updates], axis=0, weights=counts) for i in range(2))
     np.testing.assert_allclose(result.params["coef_"], coefficients, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(result.params["intercept_"], intercept, rtol=1e-4, atol=1e-5)
-    assert float(result.params["t_"]) == pytest.approx(step, rel=1e-6)
 
 
-def test_the_count_of_steps_travels_with_the_model():
-    population = classification(sizes=(30, 30), classes=3)
-    _, result = federated(SGDClassifier(), population, rounds=4)
-    assert float(result.params["t_"]) == pytest.approx(1 + 4 * 30)
+def test_one_client_alone_is_the_estimator_that_goes_on_by_itself():
+    population = classification(sizes=(40,), classes=3)
+    settings = {"loss": "log_loss", "learning_rate": "invscaling", "eta0": 0.1, "shuffle": False}
+    _, result = federated(SGDClassifier(**settings), population, rounds=5, epochs=2)
+    own, x = SGDClassifier(**settings), population.columns["x"].astype(float)
+    for _ in range(10):
+        own.partial_fit(x, population.columns["y"], classes=[0, 1, 2])
+    np.testing.assert_allclose(result.params["coef_"], own.coef_, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", [GaussianNB(), MultinomialNB(), BernoulliNB(), ComplementNB()], ids=str)
@@ -63,12 +67,19 @@ def test_naive_bayes_in_one_round_is_exactly_the_pooled_fit(estimator, one_class
     assert np.array_equal(result.predict(x), pooled.predict(x))
 
 
-def test_counts_of_later_rounds_are_added_as_partial_fit_adds_them(random):
-    x, y = random.poisson(3, size=(60, 4)).astype(float), random.integers(0, 2, 60)
-    population = shoal.Population.from_arrays(x, y, groups=np.repeat([0, 1, 2], 20))
-    _, result = federated(MultinomialNB(), population, rounds=2, classes=(0, 1))
-    twice = MultinomialNB().fit(np.concatenate([x, x]), np.concatenate([y, y]))
-    np.testing.assert_allclose(result.params["feature_count_"], twice.feature_count_)
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"epochs": 2}, UnsupportedError),
+        ({"server_optimizer": shoal.adam(0.1)}, UnsupportedError),
+        ({"aggregation": shoal.mean()}, UnsupportedError),
+        ({"rounds": 2}, SettingError),
+    ],
+    ids=str,
+)
+def test_counts_are_added_once_and_in_no_other_way(settings, error):
+    with pytest.raises(error, match="counts"):
+        federated(MultinomialNB(), classification(), **{"rounds": 1, "classes": (0, 1), **settings})
 
 
 @pytest.mark.parametrize(

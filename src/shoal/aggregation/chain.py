@@ -15,7 +15,7 @@ from shoal.aggregation import order
 from shoal.aggregation.finish import Ends, Finish, Robust, Sums
 from shoal.aggregation.kinds import Shares
 from shoal.aggregation.payload import Bag, Notes, Payload, Update
-from shoal.aggregation.step import Adapts, Compresses, Discretizes, Remembers, Step, Weighs
+from shoal.aggregation.step import Adapts, Compresses, Discretizes, Noises, Remembers, Step, Weighs
 from shoal.errors import OrderError, SettingError
 from shoal.key import Key
 from shoal.vector import Array, Layout, Vector, namespace
@@ -53,15 +53,35 @@ class Aggregation:
     finish: Finish[Any] | Robust
 
     def __post_init__(self) -> None:
+        self._check_ends()
         kind = order.kind_after(self.steps)
         if not issubclass(kind, self.meeting.takes):
             order.refuse(self.meeting, kind, self.steps)
         if not issubclass(kind, self.finish.takes):
             order.refuse(self.finish, kind, self.steps)
+        self._check_parts()
         if sum(isinstance(step, Weighs) for step in self.steps) > 1:
             raise OrderError("a contribution is weighed once: leave one Weigh out")
         if any(isinstance(step, Adapts) for step in self.steps) and kind is Shares:
             raise OrderError("a step that adapts sends notes that noise shares do not cover: finish with Gaussian")
+
+    def _check_ends(self) -> None:
+        name = type(self.finish).__name__
+        if isinstance(self.finish, Robust) and self.meeting.adds:
+            raise OrderError(f"{name} looks at each payload, and a sum keeps none: write Collect() >> {name}(...)")
+        if isinstance(self.finish, Finish) and not self.meeting.adds:
+            raise OrderError(f"{name} finishes a sum, and Collect() makes none: write PlainSum() >> {name}(...)")
+
+    def _check_parts(self) -> None:
+        name = type(self.finish).__name__
+        if not self.finish.weighted and any(isinstance(step, Weighs) for step in self.steps):
+            raise OrderError(f"{name} does not divide by a weight: leave Weigh out, or finish a sum with Mean()")
+        for step in self.steps:
+            if isinstance(step, Noises) and self.meeting.releases(step.at_least - 1):
+                raise OrderError(
+                    f"the noise is whole once {step.at_least} clients' shares are in the sum, and this sum is released "
+                    f"with fewer: write SecureSum(threshold={step.at_least})"
+                )
 
     if not TYPE_CHECKING:  # the type checker knows no `>>` here; code without types gets a sentence
 
@@ -151,8 +171,10 @@ class Aggregation:
         """SettingError if the sum of so many clients could overflow 32-bit integers."""
         unit = next((step.unit for step in self.steps if isinstance(step, Discretizes)), None)
         bound = self.sensitivity(layout)
-        if unit is not None and bound / unit * clients >= 2**31:
+        noise = sum(step.deviation(bound) for step in self.steps if isinstance(step, Noises))
+        reach = bound * clients + 8 * noise * math.sqrt(clients)
+        if unit is not None and reach / unit >= 2**31:
             raise SettingError(
                 f"a sum of {clients} clients of norm {bound:g} on a grid of {unit:g} needs more than 32 bits: "
-                f"use a step of at least {bound * clients / 2**31:.1g}, or clip lower"
+                f"use a step of at least {reach / 2**31:.1g}, or clip lower"
             )

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Num
 
 from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
-from shoal.errors import OrderError, SettingError
+from shoal.errors import OrderError
 from shoal.key import Key
+from shoal.settings import number, settle, whole
 from shoal.vector import Array, Vector, namespace
 
 Kind_contra = TypeVar("Kind_contra", contravariant=True)
@@ -39,6 +40,8 @@ class Ends(ABC):
     """The end of an aggregation: nothing follows it."""
 
     takes: ClassVar[tuple[Kind, ...]]
+    weighted: ClassVar[bool] = True
+    """Whether weights mean something here, so that `Weigh` may stand before it."""
 
     if not TYPE_CHECKING:
 
@@ -62,6 +65,8 @@ class Finish(Ends, Generic[Kind_contra]):
 class Robust(Ends):
     """What becomes of payloads side by side."""
 
+    weighted: ClassVar[bool] = False
+
     @abstractmethod
     def combine(self, values: Num[Array, "payloads size"], present: Bool[Array, " payloads"]) -> Vector:
         """The result of the round, from the rows that are present; at least one is."""
@@ -84,6 +89,7 @@ class Total(Finish[Free | Grid]):
     """The sum itself: for counts, and for models that are made of counts."""
 
     takes: ClassVar[tuple[Kind, ...]] = (Free, Grid)
+    weighted: ClassVar[bool] = False
 
     def finish(self, sums: Sums, key: Key) -> Vector:
         """The sum, as it came in."""
@@ -105,10 +111,11 @@ class Gaussian(Finish[Bounded | Grid]):
     needs_clients: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.multiplier < float("inf"):
-            raise SettingError(f"a noise multiplier is over 0, not {self.multiplier}")
-        if self.clients < 1:
-            raise SettingError(f"a sum is divided by at least one client, not {self.clients}")
+        settle(
+            self,
+            multiplier=number(self.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
+            clients=whole(self.clients, "a sum is divided by at least one client", least=1),
+        )
 
     def finish(self, sums: Sums, key: Key) -> Vector:
         """(value + N(0, (multiplier * sensitivity)^2)) / clients."""
@@ -126,8 +133,7 @@ class Over(Finish[Shares]):
     needs_clients: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.clients < 1:
-            raise SettingError(f"a sum is divided by at least one client, not {self.clients}")
+        settle(self, clients=whole(self.clients, "a sum is divided by at least one client", least=1))
 
     def finish(self, sums: Sums, key: Key) -> Vector:
         """value / clients."""

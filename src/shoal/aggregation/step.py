@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from shoal.aggregation import order
-from shoal.aggregation.kinds import Bounded, Free, Grid, Kind
+from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
 from shoal.aggregation.payload import Update
 from shoal.key import Key
 from shoal.vector import Layout, Vector
@@ -105,6 +105,18 @@ class Discretizes(Step[Bounded, Grid]):
     @abstractmethod
     def unit(self) -> float:
         """The distance between two neighbours on the grid."""
+
+
+class Noises(Step[Grid, Shares]):
+    """A step that adds a share of the noise, which is whole once `at_least` clients' shares are in the sum."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Grid,)
+    gives: ClassVar[Kind | None] = Shares
+    at_least: int
+
+    @abstractmethod
+    def deviation(self, bound: float) -> float:
+        """The standard deviation of one share, in the units that the bound on a client's norm is given in."""
 
 
 class Remembers(Step[In_contra, Out_co]):

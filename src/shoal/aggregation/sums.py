@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from shoal.aggregation import order
 from shoal.aggregation.chain import Aggregation
-from shoal.aggregation.finish import Finish, Robust
+from shoal.aggregation.finish import Ends, Finish, Robust
 from shoal.aggregation.kinds import Free, Grid, Kind, Shares
 from shoal.aggregation.payload import Bag, Payload
 from shoal.aggregation.step import Step
-from shoal.errors import OrderError, SettingError
+from shoal.settings import settle, whole
 
 Kind_contra = TypeVar("Kind_contra", contravariant=True)
 Kind_co = TypeVar("Kind_co", covariant=True)
@@ -23,6 +23,8 @@ class Meeting(ABC):
     """A way for payloads to come together."""
 
     takes: ClassVar[tuple[Kind, ...]]
+    adds: ClassVar[bool] = True
+    """Whether payloads are added up."""
 
     @abstractmethod
     def lift(self, payload: Payload) -> Any:
@@ -76,8 +78,8 @@ class SecureSum(Sum[Grid | Shares]):
     takes: ClassVar[tuple[Kind, ...]] = (Grid, Shares)
 
     def __post_init__(self) -> None:
-        if self.threshold < 2:
-            raise SettingError(f"a secure sum of fewer than 2 clients hides nobody; the threshold is {self.threshold}")
+        rule = "a secure sum of fewer than 2 clients hides nobody; the threshold is at least 2"
+        settle(self, threshold=whole(self.threshold, rule, least=2))
 
     def lift(self, payload: Payload) -> Payload:
         """The payload itself."""
@@ -93,6 +95,7 @@ class Collect(Meeting):
     """The server keeps every payload until the end of the round, for a robust rule to look at each."""
 
     takes: ClassVar[tuple[Kind, ...]] = (Free,)
+    adds: ClassVar[bool] = False
 
     def lift(self, payload: Payload) -> Bag:
         """A bag with the payload in it."""
@@ -123,11 +126,8 @@ class Summed(Generic[Kind_co]):
             order.refuse(self.meeting, kind, self.steps)
 
     def __rshift__(self: Summed[K], other: Finish[K]) -> Aggregation:
-        if isinstance(other, Finish):
+        if isinstance(other, Ends):
             return Aggregation(self.steps, self.meeting, other)
-        if isinstance(other, Robust):
-            name = type(other).__name__
-            raise OrderError(f"{name} looks at each payload, and a sum keeps none: write Collect() >> {name}(...)")
         return order.refuse_after_sum(other)
 
 
@@ -144,9 +144,6 @@ class Collected:
             order.refuse(self.meeting, kind, self.steps)
 
     def __rshift__(self, other: Robust) -> Aggregation:
-        if isinstance(other, Robust):
+        if isinstance(other, Ends):
             return Aggregation(self.steps, self.meeting, other)
-        if isinstance(other, Finish):
-            name = type(other).__name__
-            raise OrderError(f"{name} finishes a sum, and Collect() makes none: write PlainSum() >> {name}(...)")
         return order.refuse_after_sum(other)

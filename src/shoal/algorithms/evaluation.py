@@ -56,7 +56,7 @@ class FedEval:
         """The model to measure."""
         return Evaluated(self.model.init(key) if self.vector is None else self.vector)
 
-    def broadcast(self, state: Evaluated) -> Vector:
+    def broadcast(self, state: Evaluated, round: Any) -> Vector:
         """The model."""
         return state.vector
 
@@ -69,7 +69,7 @@ class FedEval:
         measured = self.model.measure(message, columns)
         return Local(np.zeros(0, np.float32), data.count, None, sums(measured))
 
-    def update(self, state: Evaluated, result: Vector) -> Evaluated:
+    def update(self, state: Evaluated, result: Vector, round: Any) -> Evaluated:
         """The model stays as it is."""
         return state
 

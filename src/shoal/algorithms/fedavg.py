@@ -8,28 +8,27 @@ from functools import cached_property
 from typing import Any, Literal
 
 import jax
-import numpy as np
 import optax
 
-from shoal.aggregation import Aggregation
+from shoal.aggregation import Aggregation, Total
 from shoal.algorithms.model import Correction, Model, Training
 from shoal.algorithms.protocol import Local
 from shoal.algorithms.recipes import total, weighted_mean
-from shoal.errors import SettingError
+from shoal.errors import SettingError, UnsupportedError
 from shoal.examples import Examples
 from shoal.key import Key
-from shoal.optimizers import Optimizer
+from shoal.optimizers import Optimizer, check_optimizer
+from shoal.settings import number, settle
 from shoal.vector import Array, Layout, Vector
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Averaged:
-    """The server's state: the model, the server optimizer's memory, and how many updates it made."""
+    """The server's state: the model, and the server optimizer's memory."""
 
     vector: Vector
     optimizer: Any
-    round: Any
 
 
 @jax.tree_util.register_dataclass
@@ -55,9 +54,31 @@ class Averaging(ABC):
     aggregation: Aggregation = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        _check_model(self.model)
         self.model.accept(self.training)
+        if self.server_optimizer is not None:
+            check_optimizer(self.server_optimizer, "server_optimizer")
         if self.aggregation is None:  # pyright: ignore[reportUnnecessaryComparison]
-            object.__setattr__(self, "aggregation", total() if self.model.additive else weighted_mean())
+            settle(self, aggregation=total() if self.model.additive else weighted_mean())
+        if not isinstance(self.aggregation, Aggregation):
+            raise SettingError(
+                "an aggregation goes from the first step to a finish, such as weighted_mean() or "
+                f"Clip(1.0) >> PlainSum() >> Mean(), not {self.aggregation!r}"
+            )
+        if self.model.additive:
+            self._check_counts()
+
+    def _check_counts(self) -> None:
+        name = f"{self.model} is made of counts"
+        if self.epochs != 1 or self.server_optimizer is not None:
+            raise UnsupportedError(f"{name}: they are added once, without epochs and without a server optimizer")
+        if not isinstance(self.aggregation.finish, Total):
+            raise UnsupportedError(f"{name}, which are added and not averaged: finish with Total(), as total() does")
+
+    @property
+    def most_rounds(self) -> int | None:
+        """1 for a model made of counts, which would count every example again in a second round."""
+        return 1 if self.model.additive else None
 
     @abstractmethod
     def correction(self) -> Correction | None:
@@ -86,11 +107,11 @@ class Averaging(ABC):
         """The model's weights before the first round."""
         vector = self.model.init(key)
         memory = () if self.server_optimizer is None else self.server_optimizer.build(0).init(vector)
-        return Averaged(vector, memory, np.int32(0))
+        return Averaged(vector, memory)
 
-    def broadcast(self, state: Averaged) -> Broadcast:
+    def broadcast(self, state: Averaged, round: Any) -> Broadcast:
         """The model, and the round."""
-        return Broadcast(state.vector, state.round)
+        return Broadcast(state.vector, round)
 
     def enter(self) -> None:
         """A client keeps nothing."""
@@ -103,13 +124,13 @@ class Averaging(ABC):
         )
         return Local(trained.update, data.count, None, trained.metrics)
 
-    def update(self, state: Averaged, result: Vector) -> Averaged:
+    def update(self, state: Averaged, result: Vector, round: Any) -> Averaged:
         """Takes the mean update as it is, or as the gradient (times -1) of the server optimizer."""
         if self.server_optimizer is None:
-            return Averaged(state.vector + result, state.optimizer, state.round + 1)
-        optimizer = self.server_optimizer.build(state.round)
+            return Averaged(state.vector + result, state.optimizer)
+        optimizer = self.server_optimizer.build(round)
         step, memory = optimizer.update(-result, state.optimizer, state.vector)
-        return Averaged(optax.apply_updates(state.vector, step), memory, state.round + 1)
+        return Averaged(optax.apply_updates(state.vector, step), memory)
 
 
 @dataclass(frozen=True)
@@ -137,8 +158,7 @@ class Proximal:
     mu: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mu < float("inf"):
-            raise SettingError(f"mu is at least 0 and finite, not {self.mu}")
+        settle(self, mu=number(self.mu, "mu is at least 0 and finite", lambda v: v >= 0))
 
     def __call__(self, gradient: Array, weights: Array, start: Array) -> Array:
         """gradient + mu * (weights - start)."""
@@ -162,3 +182,12 @@ class FedProx(Averaging):
     def correction(self) -> Proximal:
         """The pull."""
         return Proximal(self.mu)
+
+
+def _check_model(model: Any) -> None:
+    if not hasattr(model, "measure") or not hasattr(model, "accept"):
+        name = type(model).__name__
+        wrapped = (
+            f"SklearnModel({name}(...), features=..., classes=...)" if hasattr(model, "get_params") else "logistic(13)"
+        )
+        raise SettingError(f"a model is one of shoal.models, such as shoal.models.{wrapped}, not a {name}")

@@ -12,7 +12,8 @@ from shoal.algorithms.protocol import Metrics
 from shoal.errors import SettingError
 from shoal.examples import Examples
 from shoal.key import Key
-from shoal.optimizers import Optimizer
+from shoal.optimizers import Optimizer, check_optimizer
+from shoal.settings import settle, whole
 from shoal.vector import Array, Layout, Vector
 
 
@@ -41,14 +42,14 @@ class Training:
     correction: Correction | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise SettingError(f"a client trains for at least one epoch, not {self.epochs}")
-        if self.steps is not None and self.steps < 1:
-            raise SettingError(f"a client takes at least one step, not {self.steps}")
-        if isinstance(self.batch_size, str) and self.batch_size != "all":
-            raise SettingError(f"a batch size is a number or 'all', not {self.batch_size!r}")
-        if isinstance(self.batch_size, int) and self.batch_size < 1:
-            raise SettingError(f"a batch has at least one example, not {self.batch_size}")
+        if self.optimizer is not None:
+            check_optimizer(self.optimizer, "client_optimizer")
+        settle(self, epochs=whole(self.epochs, "a client trains for at least one epoch", least=1))
+        if self.steps is not None:
+            settle(self, steps=whole(self.steps, "a client takes at least one step", least=1))
+        if self.batch_size not in (None, "all"):
+            rule = "a batch size is 'all' or at least one example"
+            settle(self, batch_size=whole(self.batch_size, rule, least=1))
         if self.order not in ("shuffled", "given"):
             raise SettingError(f"the order of examples is 'shuffled' or 'given', not {self.order!r}")
 

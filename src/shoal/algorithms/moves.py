@@ -7,7 +7,7 @@ in, state out, randomness by key; they run in plain Python, and traced inside a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -33,13 +33,12 @@ Turn = Callable[..., tuple[Any, ClientState]]
 class Round(Generic[S]):
     """A round that ran: what the server holds after it, what each client of it holds, and what is told.
 
-    There is no report where there was no client. `rejected` names the clients whose contribution was not
-    finite.
+    `rejected` names the clients whose contribution was not finite.
     """
 
     run: Run[S]
     states: Mapping[str, ClientState]
-    report: Report | None
+    report: Report
     rejected: tuple[str, ...]
 
 
@@ -55,7 +54,7 @@ def enter(algorithm: Algorithm[S, B, D]) -> ClientState:
 
 def open_round(algorithm: Algorithm[S, B, D], run: Run[S]) -> Call[B]:
     """What every client of the next round is sent."""
-    return Call(algorithm.broadcast(run.state), run.aggregation, run.round)
+    return Call(algorithm.broadcast(run.state, run.round), run.aggregation, run.round)
 
 
 def client_turn(
@@ -85,10 +84,10 @@ def close_round(algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag
     """The run after a round, from the sum of its payloads.
 
     A round that releases nothing (no contribution, or fewer than the threshold) is counted and changes
-    nothing else.
+    nothing else: its clients keep the states they had.
     """
     release = run.aggregation.decode(total, key=key, layout=algorithm.layout)
-    state = choose(release.released, algorithm.update(run.state, release.value), run.state)
+    state = choose(release.released, algorithm.update(run.state, release.value, run.round), run.state)
     aggregation = run.aggregation.adapted(release.notes, release.clients)
     closed = Run(state, aggregation, run.round + 1)
     return closed, Report(release.clients, release.notes, release.released)
@@ -116,9 +115,19 @@ def run_round(
             rejected.append(name)
         total = payload if total is None else total + payload
     if total is None:
-        return Round(replace(run, round=run.round + 1), after, None, ())
+        total = silence(algorithm, call)
     closed, report = close_round(algorithm, run, total, key.split("server"))
-    return Round(closed, after, report, tuple(rejected))
+    return Round(closed, after if report.released else states, report, tuple(rejected))
+
+
+def silence(algorithm: Algorithm[S, B, D], call: Call[B]) -> Payload | Bag:
+    """What a round without a client adds up to: a payload of nothing, from nobody. Noise may still be added."""
+    layout = algorithm.layout
+    payload, _ = call.aggregation.encode(
+        np.zeros(layout.size, layout.dtype), examples=0, notes={}, states=call.aggregation.start(layout),
+        key=Key.from_seed(0), layout=layout,
+    )  # fmt: skip
+    return _nothing(payload)
 
 
 def choose(flag: Any, yes: T, no: T) -> T:
@@ -138,6 +147,8 @@ def _nothing(payload: Payload | Bag) -> Payload | Bag:
 
 def _is_usable(local: Local, data: Any) -> Any:
     usable = is_finite(local.value)
+    for measured in local.metrics.values():
+        usable = namespace(local.value).logical_and(usable, is_finite(measured))
     if isinstance(data, Examples):
         xp = namespace(local.value)
         usable = xp.logical_and(usable, xp.logical_and(data.usable, data.count > 0))

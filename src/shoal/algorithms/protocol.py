@@ -65,8 +65,8 @@ class Algorithm(Protocol[S, B, D_contra]):
         """The server's state before the first round."""
         ...
 
-    def broadcast(self, state: S) -> B:
-        """What every client of a round is sent."""
+    def broadcast(self, state: S, round: Any) -> B:
+        """What every client of a round is sent; rounds are counted from 0."""
         ...
 
     def enter(self) -> Any:
@@ -77,7 +77,7 @@ class Algorithm(Protocol[S, B, D_contra]):
         """The client's work."""
         ...
 
-    def update(self, state: S, result: Vector) -> S:
+    def update(self, state: S, result: Vector, round: Any) -> S:
         """The server's state after a round, from what the aggregation made of the clients' values."""
         ...
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from shoal.cli.picture import check_picture
 from shoal.demos import report
 from shoal.demos.hospitals import study
 from shoal.errors import MissingExtraError, SettingError
@@ -33,6 +34,7 @@ def hospitals(
     """Four real hospitals learn to recognise heart disease: alone, together, and pooled."""
     if seeds < 1:
         raise SettingError(f"a study averages over at least one split, not {seeds}")
+    check_picture(png)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("training", total=seeds)
         found = study(seeds, rounds, lambda: bar.advance(task))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from shoal.cli.study_file import called, load
-from shoal.errors import StudyFileError
+from shoal.cli.picture import check_picture
+from shoal.cli.study_file import load
 from shoal.simulation import simulate
 
 Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan and a population.")]
@@ -26,14 +27,14 @@ def command(
 ) -> None:
     """Run a study's plan on its population, and print the history."""
     found = load(study)
-    if found.population is None:
-        raise StudyFileError(f"{study} defines no population: write  population = shoal.Population.from_arrays(...)")
+    population, test = found.data()
+    if plot is not None:
+        check_picture(plot)
     every: dict[str, Any] = {} if found.every is None else {"every": found.every}
     chosen: Any = runtime
     try:
         result = simulate(
-            found.plan, called(found.population), test=called(found.test), seed=seed, checkpoint=checkpoint,
-            runtime=chosen, **every,
+            found.plan, population, test=test, seed=seed, checkpoint=checkpoint, runtime=chosen, **every
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         kept = (
@@ -43,9 +44,15 @@ def command(
         )
         typer.echo(f"shoal: interrupted; {kept}", err=True)
         raise typer.Exit(130) from interrupt
-    if plot is not None:
-        result.history.plot(plot)
     if as_json:
-        typer.echo(json.dumps({"plan": found.plan.digest(), "seed": seed, "history": list(result.history.rows)}))
+        rows = [{name: _json(value) for name, value in row.items()} for row in result.history]
+        typer.echo(json.dumps({"plan": found.plan.digest(), "seed": seed, "history": rows}))
     else:
         Console().print(result.history.table())
+    if plot is not None:
+        result.history.plot(plot)
+
+
+def _json(value: Any) -> Any:
+    """The value, or null for a number that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

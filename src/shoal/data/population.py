@@ -21,8 +21,8 @@ Column = np.ndarray[Any, Any]
 class Population:
     """All clients with their data, columnar: client i has rows offsets[i] to offsets[i + 1] of every column.
 
-    Made by `from_arrays`, `from_clients` or `from_frame`; a change is another population. Columns are
-    shared, not copied, wherever rows keep their order.
+    Made by `from_arrays`, `from_clients` or `from_frame`, which copy; a change is another population. Columns
+    are read-only, and shared with the populations that are made from this one, wherever rows keep their order.
 
     >>> population = Population.from_arrays([[1.0], [2.0], [3.0]], [0, 1, 1], groups=["b", "a", "b"])
     >>> population
@@ -40,6 +40,8 @@ class Population:
             raise DataError("a population has at least one client")
         if len(set(self.names)) < len(self.names):
             raise DataError("two clients have the same name: names tell clients apart, so each needs its own")
+        for column in self.columns.values():
+            column.setflags(write=False)
 
     @staticmethod
     def from_arrays(x: Any, y: Any = None, *, groups: Sequence[Hashable] | Column, **columns: Any) -> Population:
@@ -49,17 +51,18 @@ class Population:
         """
         given = {"x": x} | ({} if y is None else {"y": y}) | columns
         arrays = {name: _column(name, column) for name, column in given.items()}
-        labels = np.asarray(groups)
-        if labels.dtype.kind in "fO" and any(label is None or label != label for label in labels.tolist()):
-            raise DataError("a group label is missing: every row needs one, so that it belongs to a client")
+        labels = _group_labels(groups)
         for name, array in arrays.items():
             if len(array) != len(labels):
                 raise DataError(f"column {name!r} has {len(array)} rows, but there are {len(labels)} group labels")
-        values, owners = np.unique(labels, return_inverse=True)
+        try:
+            values, owners = np.unique(labels, return_inverse=True)
+        except TypeError as error:
+            raise DataError("group labels are of one type, all texts or all numbers, so that they sort") from error
         order = np.argsort(owners, kind="stable")
         if not np.array_equal(order, np.arange(len(order))):
             arrays = {name: array[order] for name, array in arrays.items()}
-        return Population(tuple(str(v) for v in values.tolist()), arrays, _offsets(np.bincount(owners)))
+        return Population(tuple(str(v) for v in values), arrays, _offsets(np.bincount(owners)))
 
     @staticmethod
     def from_clients(clients: Mapping[str, Any]) -> Population:
@@ -70,6 +73,8 @@ class Population:
         if not clients:
             raise DataError("a population has at least one client")
         split = {str(name): _client_columns(str(name), data) for name, data in clients.items()}
+        if len(split) < len(clients):
+            raise DataError("two clients have the same name once it is a text: each needs its own")
         first = next(iter(split))
         for name, columns in split.items():
             _check_alike(first, split[first], name, columns)
@@ -84,11 +89,16 @@ class Population:
         `features` are the other columns unless named; they become `x`, in order. DataError if a column is
         missing or is not numeric.
         """
-        present = [str(name) for name in frame.columns]
+        present = list(frame.columns)
+        if len(set(present)) < len(present):
+            raise DataError("two columns of the frame have the same name: rename one")
         features = [n for n in present if n not in (client, label)] if features is None else list(features)
         unknown = [name for name in (client, label, *features) if name not in present]
         if unknown:
-            raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {', '.join(present)}")
+            names = ", ".join(map(str, present))
+            raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {names}")
+        if not features:
+            raise DataError("there is no feature beside the client and the label")
         texts = [n for n in features if frame[n].dtype.kind not in "biuf"]
         if texts:
             raise DataError(
@@ -151,6 +161,8 @@ class Population:
 
     def select(self, names: Sequence[str]) -> Population:
         """The population of the named clients only, in the order given."""
+        if not len(names):
+            raise DataError("a population has at least one client, and none is selected")
         clients = [self[name] for name in names]
         rows = np.concatenate([np.arange(c.start, c.start + c.count) for c in clients])
         return self._taken(tuple(names), rows, [c.count for c in clients])
@@ -204,7 +216,13 @@ class Population:
 
     def map_clients(self, column: str, function: Callable[[Column], Column]) -> Population:
         """The population with a column replaced, client by client, by a function of the client's rows."""
-        parts = [np.asarray(function(self[name].rows(column))) for name in self.names]
+        parts = [_column(column, function(self[name].rows(column))) for name in self.names]
+        for name, part, count in zip(self.names, parts, self.counts, strict=True):
+            if len(part) != count or part.shape[1:] != parts[0].shape[1:]:
+                raise DataError(
+                    f"client {name!r}: the function gives {part.shape} for {count} rows; each row becomes one row, "
+                    f"of shape {parts[0].shape[1:]} as at client {self.names[0]!r}"
+                )
         return self.with_column(column, np.concatenate(parts))
 
     def _taken(self, names: tuple[str, ...], rows: Column, counts: Sequence[int]) -> Population:
@@ -212,12 +230,37 @@ class Population:
 
 
 def _column(name: str, values: Any) -> Column:
-    column = np.asarray(values)
+    try:
+        column = np.array(values, order="C")
+    except ValueError as error:
+        raise DataError(f"column {name!r} is ragged: every row has the same shape") from error
     if column.dtype.kind not in "biuf":
         raise DataError(f"column {name!r} holds {column.dtype}, and columns hold numbers: encode it first")
     if column.ndim == 0:
         raise DataError(f"column {name!r} is a single value; a column has a row for every example")
     return column
+
+
+def _group_labels(groups: Any) -> Column:
+    try:
+        labels = np.asarray(groups)
+    except ValueError as error:
+        raise DataError("groups is one label for each row, and these are of different lengths") from error
+    if labels.ndim != 1:
+        raise DataError(f"groups is one label for each row, and these have shape {labels.shape}")
+    if any(map(_is_missing, labels if labels.dtype.kind in "mM" else groups)):
+        raise DataError("a group label is missing: every row needs one, so that it belongs to a client")
+    return labels
+
+
+def _is_missing(label: Any) -> bool:
+    """None, NaN, NaT, and pandas' NA, whose comparison is neither true nor false."""
+    if label is None:
+        return True
+    try:
+        return bool(label != label)
+    except TypeError:
+        return True
 
 
 def _client_columns(client: str, data: Any) -> dict[str, Column]:

@@ -51,7 +51,7 @@ def standardizer(population: Population, *, column: str = "x") -> Standardizer:
     clients = {name: population[name] for name in population}
     states = {name: enter(algorithm) for name in population}
     done = run_round(algorithm, start(algorithm, key), clients, states, key)
-    if done.report is None or not done.report.released:
+    if not done.report.released:
         raise DataError(f"no client has finite numbers in {column!r}, so there is nothing to standardise by")
     scale = np.sqrt(done.run.state.variance)
     return Standardizer(done.run.state.mean, np.where(scale > 0, scale, 1.0), column)
@@ -79,4 +79,7 @@ def own_standardizer(population: Population, *, column: str = "x") -> OwnStandar
     The clients' features then mean different things, which costs a shared model dearly; `standardizer` is the
     one to use, and this one is to compare with.
     """
+    for name, usable in zip(population.names, population.usable, strict=True):
+        if not usable:
+            raise DataError(f"client {name!r} holds NaN or infinity and has no standardizer of its own: leave it out")
     return OwnStandardizer({name: standardizer(population.select([name]), column=column) for name in population})

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Float
 
 from shoal.algorithms.model import Training
+from shoal.errors import SettingError
 from shoal.examples import Examples
 from shoal.key import Key
 from shoal.models.convolution import canonical
@@ -75,7 +76,10 @@ def descend(
 
 def _loss_and_gradient(row_loss: RowLoss) -> Callable[..., Any]:
     def summed(params: Params, columns: dict[str, Array], present: Array, key: jax.Array) -> Any:
-        total = jnp.sum(jnp.where(present, row_loss(params, columns, key), 0.0))
+        losses = row_loss(params, columns, key)
+        if losses.shape != present.shape:
+            raise SettingError(f"a loss gives one number for each of {present.shape[0]} rows, not shape {losses.shape}")
+        total = jnp.sum(jnp.where(present, losses, 0.0))
         count = jnp.sum(present).astype(jnp.float32)
         return total / jnp.maximum(count, 1.0), jnp.stack([total, count])
 

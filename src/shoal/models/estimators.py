@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.errors import MissingExtraError, UnsupportedError
+from shoal.errors import MissingExtraError, SettingError, UnsupportedError
 from shoal.key import Key
 from shoal.vector import Layout
 
@@ -36,8 +36,8 @@ class Family(ABC):
         """The arrays that are the model."""
 
     @abstractmethod
-    def load(self, prepared: Any, arrays: Arrays) -> None:
-        """Makes the estimator that model, with no memory of another."""
+    def load(self, prepared: Any, arrays: Arrays, seen: int) -> None:
+        """Makes the estimator that model, as if it had seen so many rows, with no memory of another."""
 
     @abstractmethod
     def start(self, layout: Layout, key: Key) -> dict[str, np.ndarray[Any, Any]]:
@@ -46,33 +46,31 @@ class Family(ABC):
 
 @dataclass(frozen=True)
 class Linear(Family):
-    """SGDClassifier, SGDRegressor and their kin: coefficients, intercept, and the count of steps `t_`.
+    """SGDClassifier, SGDRegressor and their kin: coefficients and intercept.
 
-    `t_` travels with the model: without it an "optimal" or "invscaling" schedule would begin anew, at its
-    largest step, in every round.
+    The count of steps `t_`, on which "optimal" and "invscaling" schedules depend, is no part of the vector, which
+    may be clipped, compressed and noised: it follows from the round.
     """
 
     additive: bool = False
 
     def arrays(self, prepared: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of coefficients, intercept and step count."""
-        step = {"t_": np.array(float(prepared.t_))} if hasattr(prepared, "t_") else {}
-        return {"coef_": prepared.coef_.copy(), "intercept_": np.atleast_1d(prepared.intercept_).copy(), **step}
+        """Copies of coefficients and intercept."""
+        return {"coef_": prepared.coef_.copy(), "intercept_": np.atleast_1d(prepared.intercept_).copy()}
 
-    def load(self, prepared: Any, arrays: Arrays) -> None:
+    def load(self, prepared: Any, arrays: Arrays, seen: int) -> None:
         """Writes into the estimator's own arrays, which it trains in place."""
         for name in ("coef_", "intercept_"):
             values = np.asarray(arrays[name], np.float64)
             for own in (name, f"_standard_{name.rstrip('_')}"):
                 if hasattr(prepared, own):
                     setattr(prepared, own, values.reshape(np.shape(getattr(prepared, own))).copy())
-        if "t_" in arrays:
-            prepared.t_ = float(arrays["t_"])
+        if hasattr(prepared, "t_"):
+            prepared.t_ = 1.0 + seen
 
     def start(self, layout: Layout, key: Key) -> dict[str, np.ndarray[Any, Any]]:
-        """Zeros, and the first step."""
-        zeros = {part.name: np.zeros(part.shape) for part in layout.parts}
-        return zeros | ({"t_": np.ones(())} if "t_" in zeros else {})
+        """Zeros."""
+        return {part.name: np.zeros(part.shape) for part in layout.parts}
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Perceptron(Family):
         layers = {"coefs_": prepared.coefs_, "intercepts_": prepared.intercepts_}
         return {f"{name}/{i}": a.copy() for name, every in layers.items() for i, a in enumerate(every)}
 
-    def load(self, prepared: Any, arrays: Arrays) -> None:
+    def load(self, prepared: Any, arrays: Arrays, seen: int) -> None:
         """Sets weights and biases, and forgets the optimizer."""
         for name in ("coefs_", "intercepts_"):
             like = getattr(prepared, name)
@@ -130,7 +128,7 @@ class DiscreteBayes(Counts):
         """Copies of the counts."""
         return {"class_count_": prepared.class_count_.copy(), "feature_count_": prepared.feature_count_.copy()}
 
-    def load(self, prepared: Any, arrays: Arrays) -> None:
+    def load(self, prepared: Any, arrays: Arrays, seen: int) -> None:
         """Sets the counts, and lets the estimator derive its probabilities from a row of next to no weight."""
         prepared.class_count_ = np.array(arrays["class_count_"])
         prepared.feature_count_ = np.array(arrays["feature_count_"])
@@ -154,7 +152,7 @@ class GaussianBayes(Counts):
         shape = prepared.theta_.shape
         return {"count": np.zeros(shape[0]), "sum": np.zeros(shape), "square": np.zeros(shape)}
 
-    def load(self, prepared: Any, arrays: Arrays) -> None:
+    def load(self, prepared: Any, arrays: Arrays, seen: int) -> None:
         """Means and variances from the sums, smoothed as scikit-learn does by a share of the largest variance."""
         count = np.maximum(np.asarray(arrays["count"], np.float64), 1e-300)[:, None]
         mean = arrays["sum"] / count
@@ -177,6 +175,8 @@ class GaussianBayes(Counts):
 
 def family_of(estimator: Any) -> Family:
     """The family of an estimator; UnsupportedError, with what to use instead, if it has none here."""
+    if isinstance(estimator, type):
+        raise SettingError(f"an estimator is an instance: write {estimator.__name__}() with its settings")
     name = type(estimator).__name__
     if not hasattr(estimator, "partial_fit"):
         raise UnsupportedError(
@@ -185,6 +185,11 @@ def family_of(estimator: Any) -> Family:
         )
     if getattr(estimator, "average", False):
         raise UnsupportedError(f"{name}(average=True) keeps two models at once: use average=False, the server averages")
+    for setting, unwanted in (("early_stopping", True), ("class_weight", "balanced")):
+        if getattr(estimator, setting, None) == unwanted:
+            raise UnsupportedError(
+                f"{name}({setting}={unwanted!r}) needs all rows at once, and a client learns in steps: leave it out"
+            )
     if isinstance(estimator, _bayes.GaussianNB):
         return GaussianBayes()
     if isinstance(estimator, _bayes.MultinomialNB | _bayes.BernoulliNB | _bayes.ComplementNB):

@@ -75,6 +75,6 @@ def from_flax(
         raise MissingExtraError("flax", "flax") from error
     if not isinstance(module, linen.Module):
         raise UnsupportedError(f"from_flax takes a flax linen module, not a {type(module).__name__}")
-    model = JaxModel(FlaxNetwork(module, shape, dtype, training), _loss(loss))
+    model = JaxModel(FlaxNetwork(module, tuple(shape), dtype, training), _loss(loss))
     model.layout.size  # noqa: B018  traces the module once, so that one that cannot be used is refused here
     return model

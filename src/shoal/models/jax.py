@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from shoal.algorithms.model import Trained, Training
 from shoal.errors import DataError
-from shoal.examples import Examples, pad
+from shoal.examples import Examples
 from shoal.key import Key
 from shoal.models.descent import descend
 from shoal.models.losses import Loss, LossName, loss
@@ -163,5 +163,10 @@ def _chunks(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     count = len(next(iter(columns.values())))
     width = min(_ROWS, 1 << max(count - 1, 0).bit_length())
     missing = -count % width if count else width
-    padded = {name: pad(np.asarray(column), missing) if missing else column for name, column in columns.items()}
+    padded = {name: _padded(np.asarray(column), missing) if missing else column for name, column in columns.items()}
     return [{n: c[i : i + width] for n, c in padded.items()} for i in range(0, count + missing, width)]
+
+
+def _padded(column: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
+    """The column with that many rows of zeros after it."""
+    return np.concatenate([column, np.zeros((rows, *column.shape[1:]), column.dtype)])

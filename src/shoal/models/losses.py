@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -38,22 +39,26 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Softmax cross-entropy: outputs are one score a class, labels whole numbers from 0."""
+    """Softmax cross-entropy: outputs are one score a class, labels whole numbers from 0.
+
+    Where a row has several labels, as a line of text has, its loss is their mean.
+    """
 
     def __call__(self, outputs: Array, labels: Array) -> Float[Array, " rows"]:
         """log(sum(exp(outputs))) - outputs[label]."""
-        return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        return _by_row(optax.losses.softmax_cross_entropy_with_integer_labels(outputs, labels.astype(jnp.int32)))
 
     def metrics(self, outputs: Array, labels: Array) -> dict[str, Float[Array, " rows"]]:
         """Accuracy."""
-        return {"accuracy": (self.predict(outputs) == labels).astype(jnp.float32)}
+        return {"accuracy": _by_row((self.predict(outputs) == labels).astype(jnp.float32))}
 
     def predict(self, outputs: Array) -> Array:
         """The class with the highest score."""
         return jnp.argmax(outputs, axis=-1)
 
     def check(self, labels: np.ndarray[Any, Any], outputs: tuple[int, ...]) -> None:
-        """DataError if a label is no class."""
+        """DataError if a label is no class, or labels and scores differ in shape."""
+        _check_shape(labels, outputs[:-1], f"{outputs[-1]} scores")
         _check_classes(labels, outputs[-1])
 
 
@@ -76,28 +81,32 @@ class BinaryCrossEntropy:
         return (outputs > 0).astype(jnp.int32)
 
     def check(self, labels: np.ndarray[Any, Any], outputs: tuple[int, ...]) -> None:
-        """DataError if a label is neither 0 nor 1."""
+        """DataError if a label is neither 0 nor 1, or the network has more than one output."""
+        if math.prod(outputs) != 1:
+            raise DataError(f"this loss is of one log-odds a row, and the network gives {outputs}: use cross_entropy")
+        _check_shape(labels, (), "one log-odds")
         _check_classes(labels, 2)
 
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Half the squared difference; outputs and labels are numbers."""
+    """Half the squared difference; outputs and labels are numbers. Where a row has several, their mean."""
 
     def __call__(self, outputs: Array, labels: Array) -> Float[Array, " rows"]:
         """(output - label)^2 / 2."""
-        return 0.5 * jnp.square(outputs.reshape(labels.shape) - labels)
+        return _by_row(0.5 * jnp.square(outputs.reshape(labels.shape) - labels))
 
     def metrics(self, outputs: Array, labels: Array) -> dict[str, Float[Array, " rows"]]:
         """The absolute error."""
-        return {"absolute error": jnp.abs(outputs.reshape(labels.shape) - labels)}
+        return {"absolute error": _by_row(jnp.abs(outputs.reshape(labels.shape) - labels))}
 
     def predict(self, outputs: Array) -> Array:
         """The outputs."""
         return outputs
 
     def check(self, labels: np.ndarray[Any, Any], outputs: tuple[int, ...]) -> None:
-        """DataError if labels are not numbers."""
+        """DataError if labels are not numbers, or not as many a row as outputs."""
+        _check_shape(labels, () if outputs == (1,) else outputs, f"outputs of shape {outputs}")
         if not np.issubdtype(labels.dtype, np.number):
             raise DataError(f"this model predicts numbers, and the labels are {labels.dtype}")
 
@@ -146,6 +155,17 @@ def loss(of: LossName | Callable[[Array, Array], Array]) -> Loss:
     if of not in _LOSSES:
         raise SettingError(f"a loss is a function or one of {', '.join(_LOSSES)}, not {of!r}")
     return _LOSSES[of]
+
+
+def _by_row(values: Array) -> Float[Array, " rows"]:
+    return values if values.ndim == 1 else jnp.mean(values.reshape(values.shape[0], -1), axis=1)
+
+
+def _check_shape(labels: np.ndarray[Any, Any], wanted: tuple[int, ...], beside: str) -> None:
+    if labels.shape[1:] != wanted:
+        column = labels.ndim == 2 and labels.shape[1] == 1 and wanted == ()
+        fix = ": a column of labels becomes one label a row by y.ravel()" if column else ""
+        raise DataError(f"a row's labels have shape {labels.shape[1:]}, and shape {wanted} goes with {beside}{fix}")
 
 
 def _check_classes(labels: np.ndarray[Any, Any], classes: int) -> None:

@@ -14,7 +14,8 @@ from shoal.algorithms.model import Trained, Training
 from shoal.errors import DataError, SettingError, UnsupportedError
 from shoal.examples import Examples
 from shoal.key import Key
-from shoal.models.estimators import Counts, Family, family_of, is_classifier
+from shoal.models.estimators import Counts, DiscreteBayes, Family, family_of, is_classifier
+from shoal.settings import settle, whole
 from shoal.vector import Array, Layout, Vector
 
 
@@ -24,14 +25,15 @@ class SklearnModel:
 
     `features` is the number of columns of `x`. A classifier needs its `classes`, all of them: a client may hold
     only some, even one. Training is the estimator's own: one `partial_fit` over the client's rows an epoch,
-    with its learning rate and batch size. Naive Bayes models are counts: they are summed, and one round with
-    everyone is exactly the pooled fit.
+    with its learning rate and batch size. Where the rate depends on the count of steps `t_`, a client counts as
+    if it had trained in every round before: 1 + round * epochs * its rows. Naive Bayes models are counts: they
+    are summed, and one round with everyone is exactly the pooled fit.
 
     UnsupportedError for an estimator that cannot go on from a model it is sent.
 
     >>> from sklearn.linear_model import SGDClassifier
     >>> SklearnModel(SGDClassifier(loss="log_loss"), features=3, classes=(0, 1)).layout.size
-    5
+    4
     """
 
     estimator: Any
@@ -42,8 +44,9 @@ class SklearnModel:
 
     def __post_init__(self) -> None:
         family_of(self.estimator)
-        if self.features < 1:
-            raise SettingError(f"a model has at least one feature, not {self.features}")
+        settle(self, features=whole(self.features, "a model has at least one feature", least=1))
+        if self.classes is not None:
+            settle(self, classes=tuple(np.asarray(self.classes).ravel().tolist()))
         if self._classifies and len(set(self.classes or ())) < 2:
             raise SettingError(
                 f"{type(self.estimator).__name__} is a classifier: name all its classes, such as classes=(0, 1), "
@@ -55,6 +58,11 @@ class SklearnModel:
     @property
     def _classifies(self) -> bool:
         return is_classifier(self.estimator)
+
+    @property
+    def _counts_rows(self) -> bool:
+        """Whether rows are counts themselves; BernoulliNB makes them 0 and 1."""
+        return not hasattr(self.estimator, "binarize")
 
     @cached_property
     def _family(self) -> Family:
@@ -115,6 +123,10 @@ class SklearnModel:
         rows, labels = data.rows(self.x), data.rows(self.y)
         if rows.shape[1:] != (self.features,):
             raise DataError(f"rows of {self.x!r} have shape {rows.shape[1:]}, the model takes ({self.features},)")
+        if labels.ndim != 1:
+            raise DataError(f"labels are one a row, and these have shape {labels.shape}: use y.ravel()")
+        if isinstance(self._family, DiscreteBayes) and rows.size and rows.min() < 0 and self._counts_rows:
+            raise DataError(f"{type(self.estimator).__name__} counts, and {self.x!r} holds negative numbers")
         if self.classes is not None:
             unknown = ~np.isin(labels, np.asarray(self.classes))
             if unknown.any():
@@ -136,7 +148,7 @@ class SklearnModel:
         if isinstance(self._family, Counts):
             return Trained(self.layout.flatten(self._family.count(worker, x, y)), {})
         vector = np.asarray(vector)
-        self._family.load(worker, self.layout.unflatten(vector))
+        self._family.load(worker, self.layout.unflatten(vector), int(round) * training.epochs * len(y))
         for epoch in range(training.epochs):
             if hasattr(worker, "random_state"):
                 worker.random_state = key.split("epoch", epoch).integer()
@@ -152,7 +164,7 @@ class SklearnModel:
         2
         """
         estimator = self._prepared()
-        self._family.load(estimator, self.layout.unflatten(np.asarray(vector)))
+        self._family.load(estimator, self.layout.unflatten(np.asarray(vector)), 0)
         return estimator
 
     def outputs(self, vector: Vector, x: Array) -> np.ndarray[Any, Any]:

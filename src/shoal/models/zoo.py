@@ -13,6 +13,7 @@ from shoal.errors import SettingError
 from shoal.models.jax import JaxModel
 from shoal.models.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from shoal.models.network import Params
+from shoal.settings import whole
 from shoal.vector import Array
 
 
@@ -22,7 +23,7 @@ def linear(features: int, *, outputs: int = 1) -> JaxModel:
     >>> linear(3).layout.size
     4
     """
-    return JaxModel(Linear(features, outputs), SquaredError())
+    return JaxModel(Linear(_features(features), whole(outputs, _OUTPUTS, least=1)), SquaredError())
 
 
 def logistic(features: int, *, classes: int = 2) -> JaxModel:
@@ -31,7 +32,7 @@ def logistic(features: int, *, classes: int = 2) -> JaxModel:
     >>> logistic(3).layout.size, logistic(3, classes=10).layout.size
     (4, 40)
     """
-    return JaxModel(Linear(features, _scores(classes)), _classification(classes))
+    return JaxModel(Linear(_features(features), _scores(classes)), _classification(classes))
 
 
 def mlp(features: int, *, hidden: Sequence[int] = (200, 200), classes: int = 2) -> JaxModel:
@@ -40,17 +41,20 @@ def mlp(features: int, *, hidden: Sequence[int] = (200, 200), classes: int = 2) 
     >>> mlp(784, classes=10).layout.size
     199210
     """
-    return JaxModel(Perceptron((features, *hidden, _scores(classes))), _classification(classes))
+    if not isinstance(hidden, Sequence):
+        raise SettingError(f"hidden is the width of each hidden layer, such as (200, 200), not {hidden!r}")
+    widths = [whole(width, "a layer has at least one unit", least=1) for width in (features, *hidden)]
+    return JaxModel(Perceptron((*widths, _scores(classes))), _classification(classes))
 
 
-def cnn(shape: tuple[int, int, int] = (28, 28, 1), *, classes: int = 10) -> JaxModel:
+def cnn(shape: Sequence[int] = (28, 28, 1), *, classes: int = 10) -> JaxModel:
     """The CNN of McMahan et al. 2017, section 3: two 5 x 5 convolutions (32 and 64 channels) with ReLU and
     2 x 2 pooling, 512 hidden units, softmax. `shape` is height, width, channels; sides are multiples of 4.
 
     >>> cnn().layout.size
     1663370
     """
-    return JaxModel(McMahanCnn(shape, _scores(classes)), _classification(classes))
+    return JaxModel(McMahanCnn(tuple(shape), _scores(classes)), _classification(classes))
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,12 @@ class Perceptron:
 class McMahanCnn:
     """Two convolutions with pooling, one hidden layer."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     outputs: int
 
     def __post_init__(self) -> None:
+        if len(self.shape) != 3:
+            raise SettingError(f"an image has height, width and channels, not {self.shape}")
         if self.shape[0] % 4 or self.shape[1] % 4:
             raise SettingError(f"height and width are multiples of 4, because they are halved twice, not {self.shape}")
 
@@ -133,9 +139,15 @@ class McMahanCnn:
 
 
 def _scores(classes: int) -> int:
-    if classes < 2:
-        raise SettingError(f"a classifier has at least 2 classes, not {classes}")
+    classes = whole(classes, "a classifier has at least 2 classes", least=2)
     return 1 if classes == 2 else classes
+
+
+def _features(features: int) -> int:
+    return whole(features, "a model has at least one feature", least=1)
+
+
+_OUTPUTS = "a model has at least one output"
 
 
 def _classification(classes: int) -> Loss:

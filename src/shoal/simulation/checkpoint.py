@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,28 +27,39 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file that holds a run of one plan with one seed."""
+    """A file that holds one run: `identity` says which, by name and digest."""
 
     path: Path
-    digest: str
-    seed: int
-    population: str
+    identity: Mapping[str, str]
+
+    def prepare(self) -> None:
+        """CheckpointError if nothing could be written here, before hours of work depend on it."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+        except OSError as error:
+            raise CheckpointError(f"nothing can be written to {self.path.parent}: {error.strerror}") from error
+        if self.path.is_dir():
+            raise CheckpointError(f"{self.path} is a folder: name a file for the checkpoint")
 
     def save(self, tree: Any, rows: list[dict[str, Any]]) -> None:
         """Writes a tree of arrays and the history so far; the old file stays until the new one is whole."""
         arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
         metadata = {**self._header(), "history": json.dumps(rows)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".part")
+        name = ""
         try:
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".part")
             with os.fdopen(handle, "wb") as file:
                 file.write(save(arrays, metadata))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        except OSError as error:
+            raise CheckpointError(f"{self.path} could not be written: {error.strerror}") from error
+        finally:
+            if name:
+                Path(name).unlink(missing_ok=True)
 
     def load(self, like: Any) -> tuple[Any, list[dict[str, Any]]] | None:
         """The tree and the history that were saved, in the shape of `like`; None if there is no file.
@@ -72,12 +84,7 @@ class Checkpoint:
         return jax.tree.unflatten(tree, loaded), json.loads(metadata["history"])
 
     def _header(self) -> dict[str, str]:
-        return {
-            "format": f"shoal checkpoint {VERSION}",
-            "plan": self.digest,
-            "seed": str(self.seed),
-            "population": self.population,
-        }
+        return {"format": f"shoal checkpoint {VERSION}", **self.identity}
 
     def _check(self, metadata: dict[str, str]) -> None:
         for name, wanted in self._header().items():

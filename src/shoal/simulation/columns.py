@@ -12,7 +12,7 @@ import numpy as np
 
 from shoal.data import Population
 from shoal.errors import DataError
-from shoal.examples import Examples, pad
+from shoal.examples import Examples
 from shoal.key import Key, name_words
 
 
@@ -35,7 +35,7 @@ class Columns:
 
 
 def on_device(population: Population) -> Columns:
-    """A population on the device, its last client's rows followed by enough room for a batch.
+    """A population on the device.
 
     It stays there as long as the population lives, so the next simulation of it starts at once.
     """
@@ -50,30 +50,29 @@ _ON_DEVICE: WeakKeyDictionary[Population, Columns] = WeakKeyDictionary()
 def _placed(population: Population) -> Columns:
     if int(population.offsets[-1]) >= 2**31:
         raise DataError("a simulation holds fewer than 2**31 examples")
-    longest = int(population.counts.max())
-    finite = bool(population.usable.all())
     words = np.array([name_words(name) for name in population.names], np.uint32)
+    readable = population
+    for name, column in population.columns.items():
+        cast = _readable(name, column)
+        if cast is not column:
+            readable = readable.with_column(name, cast)  # float32 has infinities where float64 has numbers
     return Columns(
-        {n: jnp.asarray(pad(_readable(n, c, finite), longest)) for n, c in population.columns.items()},
+        {name: jnp.asarray(column) for name, column in readable.columns.items()},
         jnp.asarray(population.offsets[:-1], jnp.int32),
         jnp.asarray(population.counts, jnp.int32),
-        jnp.asarray(population.usable),
+        jnp.asarray(readable.usable),
         Key(jnp.asarray(words[:, 0]), jnp.asarray(words[:, 1])),
-        longest,
+        int(population.counts.max()),
     )
 
 
-def _readable(name: str, column: np.ndarray[Any, Any], finite: bool) -> np.ndarray[Any, Any]:
-    """The column in a dtype of the device, with zeros for NaN and infinity.
-
-    Who holds them is known and contributes nothing; but rows are read in batches that reach into the next
-    client's, and zero times NaN is NaN.
-    """
+def _readable(name: str, column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The column in a dtype of the device."""
     if column.dtype in (np.int64, np.uint64, np.uint32):
         if column.size and not -(2**31) <= column.min() <= column.max() < 2**31:
             raise DataError(f"column {name!r} holds whole numbers beyond 32 bits, which a JAX model cannot read")
         return column.astype(np.int32)
-    if not np.issubdtype(column.dtype, np.inexact):
-        return column
-    column = column if finite else np.where(np.isfinite(column), column, 0)
-    return column.astype(np.float32) if column.dtype == np.float64 else column
+    if column.dtype in (np.float64, np.longdouble):
+        with np.errstate(over="ignore"):
+            return column.astype(np.float32)
+    return column

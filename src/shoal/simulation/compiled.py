@@ -127,6 +127,9 @@ def _round(
     def turn(place: Any, state: Any, key: Key) -> Any:
         return compiled_turn(algorithm, call, columns.at(place), state, key)
 
-    total, states, present = cohort_total(turn, lanes, states, cohort, size, keys)
+    total, after, present = cohort_total(turn, lanes, states, cohort, size, keys)
+    aggregation = run.aggregation
     run, report = close_round(algorithm, run, total, round_key.split("server"))
-    return run, states, report, present
+    if aggregation.meeting.releases(1) is not True:  # only then may a round that had clients release nothing
+        after = jax.lax.cond(report.released, lambda: after, lambda: states)
+    return run, after, report, present

@@ -46,23 +46,25 @@ class LocalRuntime:
         places = self._sampler.draw(key.split("cohort"), len(self._names))
         cohort = {self._names[place]: self._data(place) for place in places}
         done = run_round(self._algorithm, run, cohort, self.states, key, self._turn)
-        self.states |= done.states
+        self.states = {**self.states, **done.states}
         report = done.report
-        record = RoundRecord(
-            int(done.run.round),
-            0 if report is None else int(report.clients),
-            done.rejected,
-            report is not None and bool(report.released),
-            {} if report is None else means(report.metrics),
-        )
-        return done.run, [record]
+        return done.run, [
+            RoundRecord(
+                int(done.run.round), int(report.clients), done.rejected, bool(report.released), means(report.metrics)
+            )
+        ]
 
     def _data(self, place: int) -> Any:
         data = self._clients[self._names[place]]
         if self._columns is None:
             return data
-        start, count = np.int32(data.start), np.int32(data.count)
-        return replace(data, columns=self._columns.columns, start=start, count=count)
+        return replace(
+            data,
+            columns=self._columns.columns,
+            start=np.int32(data.start),
+            count=np.int32(data.count),
+            usable=self._columns.usable[place],
+        )
 
 
 def _compiled_turn(algorithm: Any, call: Any, data: Any, state: Any, key: Key) -> Any:

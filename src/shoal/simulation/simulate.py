@@ -17,16 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from shoal.algorithms import Run
 from shoal.algorithms import start as begin
 from shoal.data import Population
-from shoal.describe import digest
-from shoal.errors import DataError, RejectedError, SettingError, UnsupportedError
-from shoal.examples import Examples
+from shoal.errors import DivergedError, RejectedError, SettingError, UnsupportedError
 from shoal.key import Key
 from shoal.plan import Plan
+from shoal.settings import whole
 from shoal.simulation.checkpoint import Checkpoint
 from shoal.simulation.compiled import CompiledRuntime
 from shoal.simulation.cores import CoresRuntime, suits
 from shoal.simulation.evaluation import Evaluation, evaluate
+from shoal.simulation.given import identity, prepared
 from shoal.simulation.history import History
+from shoal.simulation.interrupts import interrupts
 from shoal.simulation.local import LocalRuntime
 from shoal.simulation.records import RoundRecord, Runtime
 
@@ -50,6 +51,8 @@ class Result:
     @cached_property
     def vector(self) -> np.ndarray[Any, Any]:
         """The model, as a vector."""
+        if not hasattr(self.run.state, "vector"):
+            raise SettingError(f"{type(self.plan.algorithm).__name__} trains no model: its result is in `state`")
         return np.asarray(self.run.state.vector)
 
     @cached_property
@@ -105,14 +108,17 @@ def simulate(
     algorithms, whole cohorts in one call; "local" runs everything, one client after another; "auto" takes the
     first that can.
 
-    With `checkpoint`, the run is saved there every `save_every_s` seconds, at the end, and when it is
-    interrupted; if the file exists the run goes on from it, to the same model to the bit.
+    A `population` may also be a dict of clients, as `Population.from_clients` takes it.
+
+    With `checkpoint`, the run is saved there every `save_every_s` seconds, at the end, and at Ctrl-C, which then
+    waits for the rounds of the call that runs; a second one does not. If the file exists the run goes on from
+    it, to the same model to the bit.
 
     A contribution that is not finite is rejected, the round goes on, and the history counts it; with
     `on_reject="stop"` it raises RejectedError.
 
     Raises PlanError for a plan that cannot run here, DataError for data that does not fit, CheckpointError for
-    a checkpoint of another run.
+    a checkpoint of another run or one that cannot be written, DivergedError when the model itself is not finite.
 
     >>> from shoal import models
     >>> from shoal.algorithms import FedAvg
@@ -121,14 +127,17 @@ def simulate(
     >>> result.history.rows[-1]["test accuracy"]
     1.0
     """
-    if every < 1:
-        raise SettingError(f"evaluation is every 1 or more rounds, not every {every}")
-    _check(plan, population, test)
-    key = Key.from_seed(seed)
-    simulation = _Simulation(
-        plan, _runtime(plan, population, runtime, key), test, every, on_reject, save_every_s,
-        None if checkpoint is None else Checkpoint(Path(checkpoint), plan.digest(), seed, _identity(population)),
-    )  # fmt: skip
+    every = whole(every, "evaluation is every 1 or more rounds", least=1)
+    if on_reject not in ("count", "stop"):
+        raise SettingError(f"on_reject is 'count' or 'stop', not {on_reject!r}")
+    clients = prepared(plan, population, test)
+    key = Key.from_seed(whole(seed, "a seed is a whole number, at least 0", least=0))
+    runs_in = _runtime(plan, clients, runtime, key)
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(Path(checkpoint), identity(plan, clients, seed=seed, start=start, runtime=runs_in))
+        saved.prepare()
+    simulation = _Simulation(plan, runs_in, test, every, on_reject, save_every_s, saved)
     return simulation.run(_begun(plan, key, start), progress)
 
 
@@ -147,15 +156,14 @@ class _Simulation:
     def run(self, run: Run[Any], progress: str) -> Result:
         """Every round that is left."""
         run = self._resumed(run)
-        with _bar(progress) as bar:
+        with _bar(progress) as bar, interrupts(deferred=self._checkpoint is not None) as interrupted:
             task = bar.add_task("rounds", total=self._plan.rounds, completed=int(run.round))
-            try:
-                while int(run.round) < self._plan.rounds:
-                    run = self._advance(run)
-                    bar.update(task, completed=int(run.round), description=self._headline())
-            except KeyboardInterrupt:
-                self._save(run)
-                raise
+            while int(run.round) < self._plan.rounds:
+                run = self._advance(run)
+                bar.update(task, completed=int(run.round), description=self._headline())
+                if interrupted():
+                    self._save(run)
+                    raise KeyboardInterrupt
         self._save(run)
         return Result(self._plan, run, History(tuple(self._rows)))
 
@@ -168,6 +176,11 @@ class _Simulation:
         self._rows.extend(_row(record, each) for record in records)
         self._refuse(records)
         reached = int(run.round)
+        if not np.isfinite(getattr(run.state, "vector", 0.0)).all():
+            raise DivergedError(
+                f"after round {reached} the model is not finite any more, though every contribution was: the "
+                "server optimizer's steps are too large, or weights are"
+            )
         if self._test is not None and (reached % self._every == 0 or reached == self._plan.rounds):
             self._rows[-1] |= self._measured(run)
         if time.monotonic() - self._saved >= self._save_every_s:
@@ -176,8 +189,8 @@ class _Simulation:
 
     def _measured(self, run: Run[Any]) -> dict[str, float]:
         if isinstance(self._test, Population):
-            model: Any = self._plan.algorithm
-            measured: Mapping[str, float] = evaluate(model.model, run.state.vector, self._test).pooled
+            algorithm: Any = self._plan.algorithm
+            measured: Mapping[str, float] = evaluate(algorithm.model, run.state.vector, self._test).pooled
         else:
             assert self._test is not None
             measured = self._test(run.state)
@@ -220,36 +233,17 @@ def _begun(plan: Plan, key: Key, start: Any) -> Run[Any]:
     if not hasattr(run.state, "vector") or np.shape(start) != (size,):
         raise SettingError(f"a run of this plan starts with a vector of {size} numbers, not with {np.shape(start)}")
     vector = np.asarray(start, plan.algorithm.layout.dtype)
+    if not np.isfinite(vector).all():
+        raise SettingError("a run starts with finite numbers, and `start` holds NaN or infinity")
     return replace(run, state=replace(run.state, vector=vector))
-
-
-def _check(plan: Plan, population: Any, test: Any) -> None:
-    if not isinstance(population, Population):
-        if not population:
-            raise DataError("a population has at least one client")
-        plan.check(len(population))
-        for data in population.values():
-            plan.algorithm.check(data)
-        return
-    plan.check(len(population))
-    plan.algorithm.check(_finite_rows(population))
-    if isinstance(test, Population):
-        if not hasattr(plan.algorithm, "model"):
-            raise SettingError(f"{type(plan.algorithm).__name__} trains no model that could be tested")
-        plan.algorithm.check(_finite_rows(test))
-
-
-def _finite_rows(population: Population) -> Examples:
-    """All rows of the clients that can be used: what a check may look at."""
-    if population.usable.all():
-        return population.everything()
-    if not population.usable.any():
-        raise DataError("every client holds NaN or infinity: impute or drop what is missing first")
-    return population.select([n for n, ok in zip(population.names, population.usable, strict=True) if ok]).everything()
 
 
 def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
     algorithm = plan.algorithm
+    try:
+        hash(algorithm)
+    except TypeError as error:
+        raise SettingError(f"{type(algorithm).__name__} cannot be hashed ({error}): use tuples for lists") from error
     if runtime not in ("auto", "compiled", "local"):
         raise SettingError(f"a runtime is 'auto', 'compiled' or 'local', not {runtime!r}")
     compiles = algorithm.traceable and isinstance(population, Population)
@@ -262,12 +256,6 @@ def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
         kind = CoresRuntime if suits(algorithm, plan.sampler, population) else CompiledRuntime
         return kind(algorithm, population, plan.sampler, key)
     return LocalRuntime(algorithm, population, plan.sampler, key)
-
-
-def _identity(population: Any) -> str:
-    """What a checkpoint knows of a population: its clients and their sizes, not their data."""
-    counts = population.counts if isinstance(population, Population) else ()
-    return digest([list(population), np.asarray(counts)])
 
 
 def _row(record: RoundRecord, seconds: float) -> dict[str, Any]:

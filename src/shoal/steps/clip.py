@@ -10,8 +10,8 @@ import numpy as np
 from shoal.aggregation.kinds import Bounded, Free, Kind
 from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Step
-from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.settings import number, settle
 from shoal.vector import Layout, Vector, namespace, norm
 
 # A scaled float32 vector can come out longer than asked by the roundings of its norm, its factor and its
@@ -35,8 +35,7 @@ class Clip(Step[Free, Bounded]):
     gives: ClassVar[Kind | None] = Bounded
 
     def __post_init__(self) -> None:
-        if not 0 < self.norm < float("inf"):
-            raise SettingError(f"a clipping norm is over 0 and finite, not {self.norm}")
+        settle(self, norm=number(self.norm, "a clipping norm is over 0 and finite", lambda v: v > 0))
 
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Clips the value."""

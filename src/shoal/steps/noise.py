@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from shoal.aggregation.kinds import Grid, Kind, Shares
 from shoal.aggregation.payload import Update
-from shoal.aggregation.step import Step
-from shoal.errors import SettingError
+from shoal.aggregation.step import Noises
 from shoal.key import Key
+from shoal.settings import number, settle, whole
 from shoal.vector import Layout, Vector
 
 
 @dataclass(frozen=True)
-class NoiseShare(Step[Grid, Shares]):
+class NoiseShare(Noises):
     """Adds one client's part of noise worth `multiplier` times the sensitivity, if `at_least` clients answer.
 
     Symmetric Skellam noise, the difference of two Poisson draws (Agarwal, Kairouz and Liu 2021, section 2):
@@ -27,20 +27,22 @@ class NoiseShare(Step[Grid, Shares]):
 
     multiplier: float
     at_least: int
-    takes: ClassVar[tuple[Kind, ...]] = (Grid,)
-    gives: ClassVar[Kind | None] = Shares
 
     def __post_init__(self) -> None:
-        if not 0 < self.multiplier < float("inf"):
-            raise SettingError(f"a noise multiplier is over 0, not {self.multiplier}")
-        if self.at_least < 1:
-            raise SettingError(f"noise is shared by at least one client, not {self.at_least}")
+        settle(
+            self,
+            multiplier=number(self.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
+            at_least=whole(self.at_least, "noise is shared by at least one client", least=1),
+        )
 
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Adds the share."""
-        variance = (self.multiplier * update.bound / update.unit) ** 2 / self.at_least
-        up, down = (key.split(way).poisson(variance / 2, update.value) for way in ("up", "down"))
-        return replace(update, value=update.value + (up - down)), state
+        noise = key.skellam(self.deviation(update.bound / update.unit) ** 2, update.value)
+        return replace(update, value=update.value + noise), state
+
+    def deviation(self, bound: float) -> float:
+        """multiplier * bound / sqrt(at_least)."""
+        return self.multiplier * bound / math.sqrt(self.at_least)
 
     def decode(self, total: Vector) -> Vector:
         """The sum as it is, noise included."""

@@ -12,6 +12,7 @@ from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Discretizes
 from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.settings import number, settle
 from shoal.vector import Layout, Vector, namespace
 
 
@@ -30,8 +31,7 @@ class Quantize(Discretizes):
     rounding: Literal["nearest", "stochastic"] = "nearest"
 
     def __post_init__(self) -> None:
-        if not 0 < self.step < float("inf"):
-            raise SettingError(f"the step of a grid is over 0 and finite, not {self.step}")
+        settle(self, step=number(self.step, "the step of a grid is over 0 and finite", lambda v: v > 0))
         if self.rounding not in ("nearest", "stochastic"):
             raise SettingError(f"rounding is 'nearest' or 'stochastic', not {self.rounding!r}")
 

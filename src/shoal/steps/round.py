@@ -8,8 +8,8 @@ from typing import Any
 
 from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Compresses
-from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.settings import settle, whole
 from shoal.vector import Layout, Vector, namespace
 
 
@@ -27,12 +27,13 @@ class Round(Compresses):
     decimals: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decimals <= 7:
-            raise SettingError(f"a float32 has 0 to 7 decimals to round to, not {self.decimals}")
+        settle(self, decimals=whole(self.decimals, "a float32 has 0 to 7 decimals to round to", least=0, most=7))
 
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Rounds the value."""
-        return replace(update, value=namespace(update.value).round(update.value, self.decimals)), state
+        xp = namespace(update.value)
+        rounded = xp.round(update.value, self.decimals)  # overflows for numbers that have no decimals anyway
+        return replace(update, value=xp.where(xp.abs(update.value) < 2.0**24, rounded, update.value)), state
 
     def decode(self, total: Vector) -> Vector:
         """The sum as it is."""

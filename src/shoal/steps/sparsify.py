@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Compresses
-from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.settings import number, settle
 from shoal.vector import Array, Layout, Vector
 
 
@@ -21,7 +22,7 @@ class TopK(Compresses):
     """Keeps the `fraction` of the numbers that are largest in size, at least one, and zeroes the others.
 
     Aji and Heafield 2017, "Sparse communication for distributed gradient descent". Numbers equal to the
-    smallest kept are kept too. `Remember(TopK(...))` sends what was left out in later rounds.
+    smallest kept count by their place, the first first. `Remember(TopK(...))` sends what was left out in later rounds.
 
     >>> TopK(0.1).kept(1000)
     100
@@ -30,12 +31,12 @@ class TopK(Compresses):
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise SettingError(f"the fraction that is kept is over 0 and at most 1, not {self.fraction}")
+        rule = "the fraction that is kept is over 0 and at most 1"
+        settle(self, fraction=number(self.fraction, rule, lambda v: 0 < v <= 1))
 
     def kept(self, size: int) -> int:
         """How many of `size` numbers are kept."""
-        return max(1, int(self.fraction * size)) if size else 0
+        return max(1, int(self.fraction * size + 1e-9)) if size else 0
 
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Zeroes what is below the smallest kept."""
@@ -44,10 +45,10 @@ class TopK(Compresses):
         if kept == value.shape[0]:
             return update, state
         if isinstance(value, jax.Array):
-            sparse = jnp.where(_bits(value) >= _kth_largest(_bits(value), kept), value, 0)
-        else:
-            sizes = np.abs(value)
-            sparse = np.where(sizes >= np.partition(sizes, -kept)[-kept], value, 0)
+            return replace(update, value=jnp.where(_largest(value, kept), value, 0)), state
+        sparse = np.zeros_like(value)
+        places = np.argsort(-np.abs(value), kind="stable")[:kept]
+        sparse[places] = value[places]
         return replace(update, value=sparse), state
 
     def decode(self, total: Vector) -> Vector:
@@ -63,19 +64,26 @@ class TopK(Compresses):
         return self.kept(layout.size) * (np.dtype(layout.dtype).itemsize + 4)
 
 
-def _bits(value: Vector) -> Array:
-    """The sizes of float32 numbers as integers of the same order."""
-    return jax.lax.bitcast_convert_type(jnp.abs(value), jnp.int32)
+def _largest(value: Array, k: int) -> Array:
+    """Which k numbers are largest in size; of equals the first.
 
-
-def _kth_largest(bits: Array, k: int) -> Array:
-    """The k-th largest of non-negative integers, a bit at a time.
-
-    31 passes of counting; XLA's sort on a CPU takes a hundred times as long for a million numbers.
+    Their bits are integers of the same order, and the k-th largest is found a bit at a time, and so is the last
+    of the equals that still has room: some fifty passes of counting. XLA's sort on a CPU takes a hundred times
+    as long for a million numbers.
     """
+    bits = jax.lax.bitcast_convert_type(jnp.abs(value), jnp.int32)
+    smallest = _highest(31, lambda floor: jnp.sum(bits >= floor) >= k)
+    equal, place = bits == smallest, jnp.arange(value.shape[0])
+    room = k - jnp.sum(bits > smallest)
+    end = _highest(value.shape[0].bit_length(), lambda end: jnp.sum(equal & (place < end)) <= room)
+    return (bits > smallest) | (equal & (place < end))
 
-    def settle(place: Any, floor: Array) -> Array:
-        higher = floor | (jnp.int32(1) << (30 - place))
-        return jnp.where(jnp.sum(bits >= higher) >= k, higher, floor)
 
-    return jax.lax.fori_loop(0, 31, settle, jnp.int32(0))
+def _highest(width: int, holds: Callable[[Array], Array]) -> Array:
+    """The highest integer of so many bits for which a condition holds that holds for all below it."""
+
+    def settle_bit(passed: Any, floor: Array) -> Array:
+        higher = floor | (jnp.int32(1) << (width - 1 - passed))
+        return jnp.where(holds(higher), higher, floor)
+
+    return jax.lax.fori_loop(0, width, settle_bit, jnp.int32(0))

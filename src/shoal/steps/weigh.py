@@ -9,8 +9,8 @@ import numpy as np
 
 from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Weighs
-from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.settings import number, settle
 from shoal.vector import Layout, Vector, namespace
 
 
@@ -29,9 +29,7 @@ class Weigh(Weighs):
     cap: float
 
     def __post_init__(self) -> None:
-        if not 1 <= self.cap < float("inf"):
-            raise SettingError(f"the cap of a weight is at least 1 example, not {self.cap}")
-        object.__setattr__(self, "cap", float(self.cap))
+        settle(self, cap=number(self.cap, "the cap of a weight is at least 1 example", lambda v: v >= 1))
 
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Scales the value, and sets the weight that will be sent."""

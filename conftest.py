@@ -1,0 +1,70 @@
+"""The examples in README.md and docs/ are tests: a page is one test, run from top to bottom.
+
+Examples stand as at a prompt, `>>>` and below it what comes back, and are compared to the letter. A whole program
+that a reader would paste stands without `>>>`; it is run too, and the ```text block after it is what it prints. A
+page runs in a folder of its own, which is gone after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from doctest import ELLIPSIS
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sybil import Example, Sybil
+from sybil.example import SybilFailure
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+
+def is_as_shown(example: Example) -> str:
+    """What is wrong with a block that shows what the program before it printed: nothing, if all is well."""
+    printed = example.namespace["printed"]
+    lines = [line.rstrip() for line in printed.getvalue().splitlines()]
+    printed.seek(0)
+    printed.truncate()
+    return "" if lines == example.parsed.splitlines() else "the program printed\n" + "\n".join(lines)
+
+
+PAGES = Sybil(
+    [PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), CodeBlockParser("text", is_as_shown)],
+    patterns=["README.md", "docs/*.md"],
+)
+
+
+class Page(pytest.File):
+    """A file with examples. They are one test and not many: they build on each other, and pytest-xdist deals
+    tests out to several processes."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        yield PageTest.from_parent(self, name="examples")
+
+
+class PageTest(pytest.Item):
+    """Every example of a page, in order."""
+
+    def runtest(self) -> None:
+        page = PAGES.parse(self.path)
+        printed = io.StringIO()
+        page.namespace |= {"__name__": "__main__", "printed": printed}
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(printed),
+        ):
+            for example in page:
+                example.evaluate()
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        return str(excinfo.value) if isinstance(excinfo.value, SybilFailure) else super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, f"{self.path.name}: examples"
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Page | None:
+    return Page.from_parent(parent, path=file_path) if PAGES.should_parse(file_path) else None
