@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import shoal
-from shoal.aggregation import Bag
-from shoal.errors import SettingError
+from shoal.aggregation import Aggregation, Bag
+from shoal.errors import OrderError, SettingError
 from shoal.key import Key
 from shoal.vector import Layout, Part
 
@@ -181,8 +181,32 @@ def test_bytes_on_the_wire_are_counted():
         lambda: shoal.NoiseShare(1.0, at_least=0),
         lambda: shoal.NoiseShare(-1.0, at_least=3),
         lambda: shoal.Over(0),
+        lambda: shoal.Clip("1"),
+        lambda: shoal.SecureSum(2.5),
+        lambda: shoal.Gaussian(1.0, clients=2.5),
     ],
 )
 def test_settings_outside_their_range_are_refused(make):
     with pytest.raises(SettingError):
         make()
+
+
+def test_numbers_of_numpy_are_numbers_and_equal_plans_are_equal():
+    assert shoal.Clip(np.float32(1.0)) == shoal.Clip(1)
+    assert str(shoal.Clip(1)) == "Clip(norm=1.0)"
+    assert shoal.SecureSum(np.int64(3)).threshold == 3
+
+
+@pytest.mark.parametrize(
+    ("build", "fix"),
+    [
+        (lambda: shoal.Weigh(10) >> shoal.Collect() >> shoal.Median(), "leave Weigh out"),
+        (lambda: shoal.Weigh(10) >> shoal.PlainSum() >> shoal.Total(), "leave Weigh out"),
+        (lambda: Aggregation((), shoal.Collect(), shoal.Mean()), "write PlainSum() >> Mean(...)"),
+        (lambda: Aggregation((), shoal.PlainSum(), shoal.Median()), "write Collect() >> Median(...)"),
+    ],
+)
+def test_weights_that_nothing_divides_by_and_ends_that_do_not_fit_are_refused(build, fix):
+    with pytest.raises(OrderError) as refused:
+        build()
+    assert fix in str(refused.value)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 import shoal
 from shoal import steps
-from shoal.aggregation import Aggregation, Mean, PlainSum, Step
+from shoal.aggregation import Aggregation, Mean, PlainSum, Step, Update
 from shoal.aggregation.step import Remembers
 from shoal.key import Key
 from shoal.vector import Layout, Part
@@ -139,3 +139,29 @@ def compiled(chain):
     if str(chain) not in _CALLS:
         _CALLS[str(chain)] = jax.jit(lambda value: encode(aggregation(chain), value))
     return _CALLS[str(chain)]
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+@given(value=arrays.arrays(np.float32, SIZE, elements=st.sampled_from([-1.0, 0.0, 1.0, 2.0])))
+def test_top_k_sends_at_most_k_numbers_also_when_many_are_equal(xp, value):
+    sent = np.asarray(shoal.TopK(0.25).encode(_update(xp.asarray(value)), None, Key.from_seed(0))[0].value)
+    order = np.argsort(-np.abs(value), kind="stable")
+    wanted = np.where(np.isin(np.arange(SIZE), order[:3]), value, 0)
+    assert np.array_equal(sent, wanted)
+
+
+def _update(value):
+    return Update(value, 1, np.float32(1), {}, float("inf"))
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_numbers_whose_square_is_no_float32_are_clipped_and_rounded_all_the_same(xp):
+    huge = xp.full(4, np.float32(1e20))
+    clipped = shoal.Clip(1.0).encode(_update(huge), None, Key.from_seed(0))[0].value
+    np.testing.assert_allclose(clipped, 0.5, rtol=1e-4)
+    largest = xp.full(4, np.float32(1e33))
+    assert np.array_equal(shoal.Round(7).encode(_update(largest), None, Key.from_seed(0))[0].value, largest)
+
+
+def test_a_fraction_is_counted_as_written():
+    assert [shoal.TopK(f).kept(100) for f in (0.29, 0.57, 0.001)] == [29, 57, 1]

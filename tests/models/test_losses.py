@@ -73,3 +73,46 @@ def test_auc_is_scikit_learns(random):
         if 0 < labels.sum() < 30:
             assert shoal.models.auc(scores, labels) == pytest.approx(metrics.roc_auc_score(labels, scores))
     assert np.isnan(shoal.models.auc([1, 2], [1, 1]))
+
+
+COLUMN = np.zeros((6, 1), int)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "message"),
+    [
+        (shoal.models.logistic(2), COLUMN, r"by y.ravel\(\)"),
+        (shoal.models.logistic(2, classes=3), COLUMN, r"by y.ravel\(\)"),
+        (shoal.models.linear(2), COLUMN, r"by y.ravel\(\)"),
+        (shoal.models.linear(2, outputs=2), np.zeros(6), r"shape \(\), and shape \(2,\)"),
+        (
+            shoal.models.from_functions(
+                lambda key: {"w": jnp.zeros((2, 2))}, lambda p, x: x @ p["w"], loss="binary_cross_entropy"
+            ),
+            np.zeros(6),
+            "use cross_entropy",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_the_outputs_are_refused_with_the_fix(model, labels, message):
+    population = shoal.Population.from_arrays(np.zeros((6, 2)), labels, groups=[0] * 6)
+    with pytest.raises(DataError, match=message):
+        shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=1), population)
+
+
+def test_whole_labels_may_come_as_floats_and_several_numbers_a_row_are_averaged(random):
+    x = random.normal(size=(12, 2)).astype(np.float32)
+    labels = random.integers(0, 3, 12)
+    model = shoal.models.logistic(2, classes=3)
+    runs = [
+        shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=2), {"a": (x, labels.astype(dtype))})
+        for dtype in (np.int64, np.float64)
+    ]
+    assert np.array_equal(runs[0].vector, runs[1].vector)
+
+    wide, y = shoal.models.linear(2, outputs=2), random.normal(size=(12, 2)).astype(np.float32)
+    result = shoal.simulate(
+        shoal.Plan(shoal.FedAvg(wide, batch_size="all", client_optimizer=shoal.sgd(1.0)), rounds=1), {"a": (x, y)}
+    )
+    gradient = -x.T @ y / 12 / 2  # of the mean over rows and outputs of half the square, at zero
+    np.testing.assert_allclose(result.params["weight"], -gradient, rtol=1e-4, atol=1e-6)

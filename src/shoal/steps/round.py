@@ -32,8 +32,9 @@ class Round(Compresses):
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Rounds the value."""
         xp = namespace(update.value)
-        rounded = xp.round(update.value, self.decimals)  # overflows for numbers that have no decimals anyway
-        return replace(update, value=xp.where(xp.abs(update.value) < 2.0**24, rounded, update.value)), state
+        fine = xp.abs(update.value) < 2.0**24  # larger ones have no decimals, and could overflow on the way
+        rounded = xp.round(xp.where(fine, update.value, 0), self.decimals)
+        return replace(update, value=xp.where(fine, rounded, update.value)), state
 
     def decode(self, total: Vector) -> Vector:
         """The sum as it is."""
