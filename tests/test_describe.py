@@ -86,7 +86,7 @@ def keyword_only(x, *, scale=2.0):
 
 
 SOURCES = [
-    "@dataclass(frozen=True)\nclass Net:\n    width: int = 1\n    def apply(self, x):\n        return {}\nvalue = Net()",
+    "@dataclass(frozen=True)\nclass Net:\n    def apply(self, x):\n        return {}\nvalue = Net()",
     "FACTOR = [{}]\ndef value(x):\n    return x * FACTOR[0]",
     "class Helper:\n    def work(self, x):\n        return x + {}\ndef value(x):\n    return Helper().work(x)",
     "def value(x, *, scale={}):\n    return x * scale",

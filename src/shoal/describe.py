@@ -154,8 +154,16 @@ def _methods(kind: type[Any]) -> Iterator[tuple[str, types.FunctionType]]:
         for inner in ("__func__", "fget", "func", "method"):
             item = getattr(item, inner, item)  # noqa: PLW2901
         found = inspect.unwrap(item) if callable(item) else item
-        if isinstance(found, types.FunctionType) and not _is_installed(found) and found.__code__.co_filename[0] != "<":
-            yield name, found
+        if not isinstance(found, types.FunctionType) or _is_installed(found):
+            continue
+        if found.__code__.co_filename.startswith("<") and name in _GENERATED:
+            continue
+        yield name, found
+
+
+_GENERATED = {"__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__", "__setattr__",
+              "__delattr__", "__replace__"}  # fmt: skip
+"""What `dataclass` writes: it follows from the fields."""
 
 
 def _reads(function: types.FunctionType) -> dict[str, Any]:

@@ -34,3 +34,11 @@ def test_evaluate_gives_the_same_and_each_client_by_itself(random):
 
 def test_nothing_of_the_model_leaves_a_client_in_evaluation():
     assert shoal.FedEval(shoal.models.logistic(4)).layout.size == 0
+
+
+def test_plans_that_measure_other_models_are_other_plans():
+    model = shoal.models.logistic(2)
+    zeros, ones = (shoal.FedEval(model, vector=np.full(3, v, np.float32)) for v in (0, 1))
+    assert zeros != ones
+    assert zeros == shoal.FedEval(model, vector=np.zeros(3, np.float32))
+    assert shoal.Plan(zeros, rounds=1).digest() != shoal.Plan(ones, rounds=1).digest()

@@ -31,7 +31,7 @@ WORKS = {
 }
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -42,7 +42,7 @@ def stopping(at):
     def test(state):
         seen.append(state)
         if len(seen) == at:
-            raise Stop
+            raise StopError
         return {"size": float(np.abs(np.asarray(state.vector)).sum())}
 
     return test
@@ -60,7 +60,7 @@ def told(result):
 @pytest.mark.parametrize("name", WORKS)
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(name, cohort, tmp_path):
     plan, file = shoal.Plan(WORKS[name], rounds=12, cohort=cohort), tmp_path / "run.safetensors"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         shoal.simulate(plan, LABELS, test=stopping(5), every=1, seed=4, checkpoint=file, save_every_s=0.0)
     resumed = whole(plan, checkpoint=file)
     uninterrupted = whole(plan)

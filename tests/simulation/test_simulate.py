@@ -115,9 +115,9 @@ def test_an_empty_cohort_is_a_round_that_only_noise_can_change(runtime):
 
 @pytest.mark.parametrize("runtime", ["compiled", "local"])
 def test_a_secure_sum_of_too_few_releases_nothing_and_forgets_nothing(runtime):
-    chain = shoal.Remember(shoal.TopK(0.2)) >> Clip(1.0) >> shoal.Quantize(1e-4) >> shoal.SecureSum(9) >> shoal.Mean()
+    chain = shoal.Remember(shoal.TopK(0.2)) >> Clip(1.0) >> shoal.Quantize(1e-4) >> shoal.SecureSum(4) >> shoal.Mean()
     plan = shoal.Plan(shoal.FedAvg(models.logistic(4), aggregation=chain), rounds=2)
-    result = shoal.simulate(plan, LABELS, runtime=runtime)
+    result = shoal.simulate(plan, spoiled(LABELS, "c2"), runtime=runtime)
     assert not result.vector.any()
     assert [row["released"] for row in result.history] == [False, False]
 
@@ -125,17 +125,21 @@ def test_a_secure_sum_of_too_few_releases_nothing_and_forgets_nothing(runtime):
 def test_schedules_go_by_rounds_also_when_rounds_change_nothing():
     stopped = shoal.schedules.piecewise(1.0, factors={3: 1e-30})
     work = shoal.FedAvg(models.logistic(4), client_optimizer=shoal.sgd(stopped))
-    plan = shoal.Plan(work, rounds=30, cohort=shoal.Poisson(0.05))
-    result = shoal.simulate(
-        plan, LABELS, seed=2, test=lambda state: {"size": float(np.abs(state.vector).sum())}, every=1
-    )
-    sizes = result.history.column("test size")
-    assert sum(row["clients"] > 0 for row in result.history.rows[3:]) > 2, "some rounds after the third have clients"
-    assert sizes[-1] == sizes[2]
+    plan = shoal.Plan(work, rounds=30, cohort=shoal.Poisson(0.1))
+    result = shoal.simulate(plan, LABELS, seed=1, test=size, every=1)
+    clients, sizes = result.history.column("clients"), result.history.column("test size")
+    assert sum(clients[:3]) > 0
+    assert 0 in clients[:3], "a round that changes nothing counts too"
+    assert sum(clients[3:]) > 5
+    assert sizes[-1] == sizes[2] > 0
+
+
+def size(state):
+    return {"size": float(np.abs(state.vector).sum())}
 
 
 def test_a_model_that_is_not_finite_any_more_ends_the_run_with_a_sentence():
-    work = shoal.FedAvg(models.logistic(4), server_optimizer=shoal.sgd(3e38, momentum=0.9))
+    work = shoal.FedAvg(models.logistic(4), client_optimizer=shoal.sgd(100.0), server_optimizer=shoal.sgd(3e38))
     with pytest.raises(DivergedError, match="the model is not finite any more"):
         shoal.simulate(shoal.Plan(work, rounds=50), LABELS)
 
@@ -149,6 +153,12 @@ def test_a_test_clients_nan_is_left_out_and_named():
 
 
 X, Y = LABELS.columns["x"], LABELS.columns["y"]
+SECURE = shoal.Plan(
+    shoal.FedAvg(
+        models.logistic(4), aggregation=Clip(1.0) >> shoal.Quantize(0.1) >> shoal.SecureSum(9) >> shoal.Mean()
+    ),
+    rounds=1,
+)
 GROUPS = np.repeat(LABELS.names, LABELS.counts)
 
 
@@ -156,6 +166,7 @@ GROUPS = np.repeat(LABELS.names, LABELS.counts)
     ("run", "error", "message"),
     [
         (lambda: shoal.simulate(shoal.Plan(WORK, rounds=1, cohort=9), LABELS), SettingError, "larger than the populat"),
+        (lambda: shoal.simulate(SECURE, LABELS), SettingError, r"SecureSum\(threshold=9\) would never be released"),
         (lambda: shoal.Plan(WORK, rounds=0), SettingError, "at least one round, not 0"),
         (lambda: shoal.Plan(WORK, rounds=2.5), SettingError, "at least one round, not 2.5"),
         (lambda: shoal.Plan(WORK, rounds=1, cohort="all"), SettingError, "None for everyone, not 'all'"),

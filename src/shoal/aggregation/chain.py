@@ -168,7 +168,9 @@ class Aggregation:
         return replace(self, steps=steps)
 
     def check(self, layout: Layout, clients: int) -> None:
-        """SettingError if the sum of so many clients could overflow 32-bit integers."""
+        """SettingError if so many clients are too few to be released, or so many that 32-bit integers overflow."""
+        if not self.meeting.releases(clients):
+            raise SettingError(f"{self.meeting} would never be released: a round has at most {clients} clients")
         unit = next((step.unit for step in self.steps if isinstance(step, Discretizes)), None)
         bound = self.sensitivity(layout)
         noise = sum(step.deviation(bound) for step in self.steps if isinstance(step, Noises))

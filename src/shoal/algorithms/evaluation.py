@@ -13,8 +13,10 @@ from shoal.aggregation import Aggregation
 from shoal.algorithms.model import Model
 from shoal.algorithms.protocol import Local
 from shoal.algorithms.recipes import mean
+from shoal.describe import digest
 from shoal.examples import Examples
 from shoal.key import Key
+from shoal.settings import settle
 from shoal.vector import Layout, Vector
 
 
@@ -36,7 +38,12 @@ class FedEval:
 
     model: Model
     vector: Any = field(default=None, compare=False)
+    fingerprint: str = field(init=False, repr=False, default="")
+    """The vector's digest: arrays compare number by number, plans as a whole."""
     aggregation: Aggregation = field(default_factory=mean, kw_only=True)
+
+    def __post_init__(self) -> None:
+        settle(self, fingerprint=digest(self.vector))
 
     @property
     def layout(self) -> Layout:

@@ -52,12 +52,12 @@ def picture(study: Study, path: Path) -> None:
     for place, line in enumerate(ways):
         mean, deviation = line.accuracy["all"]
         axes.barh(place, mean, xerr=deviation, color=_color(line.way), height=0.72, error_kw={"alpha": 0.5})
-        axes.text(0.402, place, f"{mean:.3f}", va="center", color="white", fontsize=9, fontweight="bold")
+        axes.text(0.256, place, f"{mean:.3f}", va="center", color="white", fontsize=9, fontweight="bold")
         for mark, name in zip("os^D", HOSPITALS, strict=True):
             label = name if place == 0 else None
             axes.plot(line.accuracy[name][0], place, mark, color="black", ms=5, mfc="none", label=label)
     axes.set_yticks(range(len(ways)), [line.way for line in ways])
-    axes.set(xlim=(0.4, 1.0), xlabel=f"accuracy on held-out patients (bar: all patients, {study.seeds} splits)")
+    axes.set(xlim=(0.25, 1.0), xlabel=f"accuracy on held-out patients (bar: all patients, {study.seeds} splits)")
     axes.set_title("Heart disease at four hospitals: who may learn from whom", loc="left", fontsize=11)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, title="at")
     axes.spines[["top", "right"]].set_visible(False)

@@ -136,6 +136,7 @@ def from_functions(
     `train(params, x, key)` stands for `apply` in training where it differs, as with dropout. `loss` is a name,
     or a function of outputs and labels that gives the loss of every row.
 
+    >>> import jax.numpy as jnp
     >>> model = from_functions(lambda key: {"w": jnp.zeros(3)}, lambda p, x: x @ p["w"], loss="squared_error")
     >>> model.layout.parts
     (Part(name='w', shape=(3,), dtype='float32'),)

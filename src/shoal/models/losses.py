@@ -73,12 +73,11 @@ class BinaryCrossEntropy:
 
     def metrics(self, outputs: Array, labels: Array) -> dict[str, Float[Array, " rows"]]:
         """Accuracy."""
-        right = self.predict(outputs).reshape(labels.shape) == labels
-        return {"accuracy": right.astype(jnp.float32)}
+        return {"accuracy": (self.predict(outputs) == labels).astype(jnp.float32)}
 
     def predict(self, outputs: Array) -> Array:
         """1 where the log-odds are over 0."""
-        return (outputs > 0).astype(jnp.int32)
+        return (outputs > 0).astype(jnp.int32).reshape(outputs.shape[0])
 
     def check(self, labels: np.ndarray[Any, Any], outputs: tuple[int, ...]) -> None:
         """DataError if a label is neither 0 nor 1, or the network has more than one output."""
@@ -101,8 +100,8 @@ class SquaredError:
         return {"absolute error": _by_row(jnp.abs(outputs.reshape(labels.shape) - labels))}
 
     def predict(self, outputs: Array) -> Array:
-        """The outputs."""
-        return outputs
+        """The outputs; one a row where there is one."""
+        return outputs.reshape(outputs.shape[0]) if outputs.shape[1:] == (1,) else outputs
 
     def check(self, labels: np.ndarray[Any, Any], outputs: tuple[int, ...]) -> None:
         """DataError if labels are not numbers, or not as many a row as outputs."""

@@ -44,6 +44,9 @@ class CompiledRuntime:
         first = enter(algorithm)
         self.states: Any = jax.tree.map(lambda part: jnp.repeat(jnp.asarray(part)[None], len(population), 0), first)
 
+    def __str__(self) -> str:
+        return "compiled"
+
     def restore(self, states: Any) -> None:
         """Puts back what clients remembered."""
         self.states = jax.tree.map(jnp.asarray, states)

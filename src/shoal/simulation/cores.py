@@ -55,6 +55,9 @@ class CoresRuntime:
         self._pool = ThreadPoolExecutor(self._threads)
         self.states: Any = ()
 
+    def __str__(self) -> str:
+        return f"cores ({self._threads})"  # partial sums depend on how many there are
+
     def restore(self, states: Any) -> None:
         """Nothing is remembered."""
 

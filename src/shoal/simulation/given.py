@@ -61,7 +61,7 @@ def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any) -
         "seed": str(seed),
         "population": _data_digest(clients),
         "start": digest(None if start is None else np.asarray(start)),
-        "runtime": type(runtime).__name__,
+        "runtime": f"{runtime}",
     }
 
 

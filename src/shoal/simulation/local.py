@@ -36,6 +36,9 @@ class LocalRuntime:
         self._turn = client_turn if self._columns is None else _compiled_turn
         self.states: dict[str, ClientState] = {name: enter(algorithm) for name in self._names}
 
+    def __str__(self) -> str:
+        return "local"
+
     def restore(self, states: Any) -> None:
         """Puts back what clients remembered."""
         self.states = dict(states)
