@@ -16,7 +16,7 @@ from shoal.key import Key
 from shoal.vector import Array
 
 ROUNDS = 24
-TOGETHER = 6
+TOGETHER = 12
 """How many rounds are written out in a loop's body. All of them would take seconds to compile, and run slower."""
 
 
