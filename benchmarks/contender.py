@@ -19,15 +19,15 @@ from benchmarks.workloads import Workload, make
 class ShoalContender:
     """The public `simulate`, with metrics on."""
 
-    def __init__(self, work: Workload) -> None:
-        self._work = work
+    def __init__(self, work: Workload, order: str) -> None:
+        self._work, self._order = work, order
         self._result: Any = None
 
     def run(self, rounds: int) -> None:
         """One call of simulate."""
         import shoal
 
-        self._result = shoal.simulate(self._work.plan(rounds), self._work.population, progress="off")
+        self._result = shoal.simulate(self._work.plan(rounds, self._order), self._work.population, progress="off")
 
     def vector(self) -> np.ndarray[Any, Any]:
         """The model."""
@@ -35,10 +35,10 @@ class ShoalContender:
 
 
 def contender(work: Workload, name: str) -> Any:
-    """A contender by name: shoal, jax-MODE or torch-THREADS."""
+    """A contender by name: shoal, shoal-ORDER, jax-MODE or torch-THREADS."""
     kind, _, detail = name.partition("-")
     if kind == "shoal":
-        return ShoalContender(work)
+        return ShoalContender(work, detail or "given")
     if kind == "jax":
         from benchmarks.floor_jax import JaxFloor
 

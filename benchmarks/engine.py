@@ -31,11 +31,12 @@ class Race:
     blocks: int
     compiled: tuple[str, ...]
     torch: tuple[str, ...]
+    shuffled: tuple[str, ...] = ()
 
 
 RACES = (
-    Race("W1", (20, 120), 7, ("jax-scan",), ("torch-1",)),
-    Race("W5", (20, 120), 7, ("jax-scan", "jax-vmap"), ("torch-1",)),
+    Race("W1", (20, 120), 7, ("jax-scan",), ("torch-1",), ("shoal-shuffled",)),
+    Race("W5", (20, 120), 7, ("jax-scan", "jax-vmap"), ("torch-1",), ("shoal-shuffled",)),
     Race("W2", (1, 3), 5, ("jax-step", "jax-patches"), ("torch-1", "torch-2")),
     Race("W3", (1, 2), 5, ("jax-step", "jax-patches"), ("torch-1", "torch-2")),
 )
@@ -59,7 +60,9 @@ def _race(report: Report, race: Race, quick: bool) -> None:
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         ours = stack.enter_context(Worker(race.workload, "shoal"))
         first = ours.run(1)
-        others = [stack.enter_context(Worker(race.workload, name)) for name in (*race.compiled, *race.torch)]
+        others = [
+            stack.enter_context(Worker(race.workload, name)) for name in (*race.compiled, *race.torch, *race.shuffled)
+        ]
         for worker in (ours, *others):
             worker.run(1)
         times: dict[str, list[float]] = {worker.name: [] for worker in (ours, *others)}
@@ -69,7 +72,7 @@ def _race(report: Report, race: Race, quick: bool) -> None:
         seconds = {name: statistics.median(taken) for name, taken in times.items()}
         _rows(report, race, seconds, first)
         if race.workload in ("W1", "W5"):
-            _same_weights(report, race, ours, others, folder)
+            _same_weights(report, race, ours, [o for o in others if o.name not in race.shuffled], folder)
 
 
 def _block(worker: Worker, race: Race) -> float:
@@ -84,6 +87,8 @@ def _rows(report: Report, race: Race, seconds: dict[str, float], first: float) -
     name, ours = race.workload, seconds["shoal"]
     for other in (*race.compiled, *race.torch):
         report.add(f"{name} beside {other}", ours, "s/round", reference=seconds[other])
+    for other in race.shuffled:
+        report.add(f"{name} {other} beside the order given", seconds[other], "s/round", reference=ours)
     if name in ("W1", "W5"):
         report.add(f"{name} seconds a round beside the best compiled loop", ours, "s/round",
                    reference=min(seconds[n] for n in race.compiled), bound=1.5)  # fmt: skip

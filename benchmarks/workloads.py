@@ -31,13 +31,10 @@ class Workload:
     rate: float
     cohort: int
 
-    @property
-    def plan(self) -> Any:
-        """The plan for a number of rounds."""
-        algorithm = shoal.FedAvg(
-            self.model, batch_size=self.batch, order="given", client_optimizer=shoal.sgd(self.rate)
-        )
-        return lambda rounds: shoal.Plan(algorithm, rounds=rounds, cohort=self.cohort)
+    def plan(self, rounds: int, order: Any = "given") -> shoal.Plan:
+        """The plan for a number of rounds; the hand-written loops go through examples in the order given."""
+        algorithm = shoal.FedAvg(self.model, batch_size=self.batch, order=order, client_optimizer=shoal.sgd(self.rate))
+        return shoal.Plan(algorithm, rounds=rounds, cohort=self.cohort)
 
     def cohorts(self, rounds: int) -> np.ndarray[Any, Any]:
         """The places of the clients that `simulate` draws with seed 0: (rounds, cohort)."""
