@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -14,6 +14,7 @@ shapes = st.lists(arrays.array_shapes(min_dims=0, max_dims=3, min_side=1, max_si
 
 
 @given(shapes=shapes, seed=st.integers(0, 100))
+@settings(max_examples=25)  # XLA compiles for every shape
 def test_unflatten_undoes_flatten(shapes, seed):
     random = np.random.default_rng(seed)
     named = {f"p{i}": random.normal(size=shape).astype(np.float32) for i, shape in enumerate(shapes)}

@@ -97,7 +97,12 @@ print(len(result.history), result.vector.tobytes().hex())
 def test_a_process_that_was_killed_leaves_a_run_to_go_on_from(by, tmp_path):
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", PROGRAM]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),  # three processes compile once
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     uninterrupted = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
     file = tmp_path / "run.safetensors"
     with subprocess.Popen(

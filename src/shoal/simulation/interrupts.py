@@ -14,12 +14,13 @@ from typing import Any
 def interrupts(*, deferred: bool) -> Generator[Callable[[], bool]]:
     """Gives a function that tells whether Ctrl-C was pressed since; a second press interrupts at once.
 
-    Where it is not to be deferred, or Python delivers no signals (outside the main thread), Ctrl-C stays what
-    it was.
+    Where it is not to be deferred, where Python delivers no signals (outside the main thread), or where the
+    process ignores it (a shell's job in the background), Ctrl-C stays what it was.
     """
     pressed = threading.Event()
     usual = signal.getsignal(signal.SIGINT)
-    if not deferred or threading.current_thread() is not threading.main_thread() or usual is None:
+    here = threading.current_thread() is threading.main_thread()
+    if not deferred or not here or usual in (None, signal.SIG_IGN):
         yield pressed.is_set
         return
 

@@ -240,13 +240,11 @@ def _begun(plan: Plan, key: Key, start: Any) -> Run[Any]:
 
 def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
     algorithm = plan.algorithm
-    try:
-        hash(algorithm)
-    except TypeError as error:
-        raise SettingError(f"{type(algorithm).__name__} cannot be hashed ({error}): use tuples for lists") from error
     if runtime not in ("auto", "compiled", "local"):
         raise SettingError(f"a runtime is 'auto', 'compiled' or 'local', not {runtime!r}")
     compiles = algorithm.traceable and isinstance(population, Population)
+    if compiles:
+        _check_hashable(algorithm)
     if runtime == "compiled" and not compiles:
         raise UnsupportedError(
             f"{type(algorithm).__name__} on this model or population is plain Python, which the compiled runtime "
@@ -256,6 +254,14 @@ def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
         kind = CoresRuntime if suits(algorithm, plan.sampler, population) else CompiledRuntime
         return kind(algorithm, population, plan.sampler, key)
     return LocalRuntime(algorithm, population, plan.sampler, key)
+
+
+def _check_hashable(algorithm: Any) -> None:
+    """SettingError if compiled programs could not be found again by their algorithm."""
+    try:
+        hash(algorithm)
+    except TypeError as error:
+        raise SettingError(f"{type(algorithm).__name__} cannot be hashed ({error}): use tuples for lists") from error
 
 
 def _row(record: RoundRecord, seconds: float) -> dict[str, Any]:
