@@ -86,32 +86,71 @@ def keyword_only(x, *, scale=2.0):
 
 
 SOURCES = [
-    "@dataclass(frozen=True)\nclass Net:\n    def apply(self, x):\n        return {}\nvalue = Net()",
+    "@dataclass(frozen=True)\nclass Net:\n    def apply(self, x):\n        return {} * x\nvalue = Net()",
     "FACTOR = [{}]\ndef value(x):\n    return x * FACTOR[0]",
     "class Helper:\n    def work(self, x):\n        return x + {}\ndef value(x):\n    return Helper().work(x)",
+    "class Helper:\n    factor = {}\ndef value(x):\n    return x * Helper.factor",
+    "class Told:\n    def __repr__(self):\n        return 'T'\n    def work(self):\n        return {}\nvalue = Told()",
+    "class Base:\n    def work(self):\n        return {}\nclass Own(Base):\n    pass\nvalue = Own()",
+    "class Mood(enum.Enum):\n    GOOD = {}\ndef value(x):\n    return Mood.GOOD",
+    "@dataclass(frozen=True)\nclass Net:\n    width: int = field(default={}, repr=False)\nvalue = Net()",
+    "class Pair(NamedTuple):\n    x: int\n    def work(self):\n        return {}\nvalue = Pair(1)",
     "def value(x, *, scale={}):\n    return x * scale",
-    "import jax.numpy as jnp\nW = jnp.ones(2) * {}\ndef value(x):\n    return x @ W",
+    "W = jnp.ones(2) * {}\ndef value(x):\n    return x @ W",
+    "KEY = jax.random.key({})\ndef value(x):\n    return KEY",
+    "NAMES = np.array(['a', None, {}], object)\ndef value(x):\n    return NAMES",
+    "FRAME = pandas.DataFrame({'a': [{}]})\ndef value(x):\n    return FRAME",
     "def value(x):\n    return (lambda y: y * {})(x)",
-    "import jax\n@jax.jit\ndef value(x):\n    return x * {}",
+    "@jax.jit\ndef value(x):\n    return x * {}",
+    "def by(k):\n    def deco(f):\n        @functools.wraps(f)\n        def g(x):\n            return k * f(x)\n"
+    "        return g\n    return deco\n@by({})\ndef value(x):\n    return x",
+    "def plain(x, y):\n    return x @ y\nvalue = jax.vmap(plain, in_axes=(0, {}))",
+    "value = linen.initializers.normal({})",
+    "class Inner(linen.Module):\n    width: int = {}\n    @linen.compact\n    def __call__(self, x):\n"
+    "        return linen.Dense(self.width)(x)\nclass Outer(linen.Module):\n    @linen.compact\n"
+    "    def __call__(self, x):\n        return Inner()(x)\nvalue = Outer()",
+    "import beside\ndef value(x):\n    return beside.work(x)",
     "value = frozenset(['a', 'b', 'c{}'])",
+    "value = {1: {}}",
+    "value = eval(\"lambda x: x in {'a', 'b', 'c', {}}\")",
 ]
+IMPORTS = (
+    "import enum, functools, jax, jax.numpy as jnp, numpy as np, pandas\nfrom dataclasses import dataclass, field\n"
+    "from typing import NamedTuple\nfrom flax import linen\n"
+)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_code_that_does_something_else_is_another_plan_and_the_same_code_is_the_same_everywhere(source, tmp_path):
-    """Each in a process of its own with its own hash seed, as sites are."""
+def digests_in_a_process_of_its_own(folder, factor, seed):
+    """What a site with other code, or another hash seed, makes of each source."""
+    folder.mkdir()
+    (folder / "beside.py").write_text(f"def work(x):\n    return x * {factor}\n")
+    for place, source in enumerate(SOURCES):
+        (folder / f"own_{place}.py").write_text(IMPORTS + source.replace("{}", str(factor)))
+    code = (
+        "import importlib; from shoal.describe import digest\n"
+        f"for i in range({len(SOURCES)}): print(digest(importlib.import_module(f'own_{{i}}').value))"
+    )
+    environment = {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(folder), "PATH": "", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.split()
 
-    def told(factor, seed):
-        module = tmp_path / f"module_{factor}{seed}"
-        module.mkdir()
-        text = "from dataclasses import dataclass\n" + source.replace("{}", str(factor))
-        (module / "own.py").write_text(text)
-        code = "from own import value; from shoal.describe import digest; print(digest(value))"
-        environment = {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(module), "PATH": "", "JAX_PLATFORMS": "cpu"}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        return done.stdout.strip()
 
-    assert told(1, 1) == told(1, 2) != told(2, 1)
+def test_code_that_does_something_else_is_another_plan_and_the_same_code_is_the_same_everywhere(tmp_path):
+    here = digests_in_a_process_of_its_own(tmp_path / "here", 1, 1)
+    there = digests_in_a_process_of_its_own(tmp_path / "there", 1, 2)
+    other = digests_in_a_process_of_its_own(tmp_path / "other", 2, 1)
+    assert len(here) == len(SOURCES)
+    assert [source for source, a, b in zip(SOURCES, here, there, strict=True) if a != b] == []
+    assert [source for source, a, b in zip(SOURCES, here, other, strict=True) if a == b] == []
+
+
+def test_many_helpers_that_lead_to_each_other_are_each_described_once():
+    names: dict[str, object] = {}
+    layers = [
+        f"def f{i}(x): return {' + '.join(f'f{j}(x)' for j in range(max(i - 3, 0), i)) or 'x'}" for i in range(40)
+    ]
+    exec("\n".join(layers), names)
+    assert len(json.dumps(describe(names["f39"]))) < 100_000
 
 
 def test_a_function_is_told_apart_by_everything_it_reads():

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.errors import SettingError
+from shoal.settings import whole
 
 Word = Any
 """A 32-bit word: a Python integer, or a uint32 array, concrete or traced."""
@@ -47,8 +48,7 @@ class Key:
     @staticmethod
     def from_seed(seed: int) -> Key:
         """The key of a seed, 0 <= seed < 2**64."""
-        if not 0 <= seed < 2**64:
-            raise SettingError(f"a seed is a whole number from 0 to 2**64 - 1, not {seed}")
+        seed = whole(seed, "a seed is a whole number from 0 to 2**64 - 1", least=0, most=2**64 - 1)
         return Key(seed >> 32, seed & _MASK)
 
     def split(self, *names: str | int | Word) -> Key:

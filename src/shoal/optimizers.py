@@ -37,6 +37,9 @@ class Optimizer:
             rule = "a learning rate is over 0 and finite, or a schedule over rounds such as shoal.schedules.cosine"
             arguments["learning_rate"] = number(rate, rule, lambda v: v > 0)
             settle(self, arguments=tuple(arguments.items()))
+        for name, value in arguments.items():
+            if isinstance(value, str):
+                raise SettingError(f"{name} of {self.name} is a number, not {value!r}")
         self.build(0)
 
     def build(self, round: Any) -> optax.GradientTransformation:

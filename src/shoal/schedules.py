@@ -36,7 +36,7 @@ Rate = float | Schedule
 
 def cosine(start: float, *, rounds: int, final: float = 0.0) -> Schedule:
     """From `start` to `final` along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
-    arguments = (("init_value", _rate(start)), ("decay_steps", _rounds(rounds)), ("alpha", final / start))
+    arguments = (("init_value", _rate(start)), ("decay_steps", _rounds(rounds)), ("alpha", _final(final) / start))
     return Schedule("cosine_decay_schedule", arguments)
 
 
@@ -46,7 +46,7 @@ def linear(start: float, *, rounds: int, final: float = 0.0) -> Schedule:
     >>> float(linear(1.0, rounds=10).at(5))
     0.5
     """
-    arguments = (("init_value", _rate(start)), ("end_value", final), ("transition_steps", _rounds(rounds)))
+    arguments = (("init_value", _rate(start)), ("end_value", _final(final)), ("transition_steps", _rounds(rounds)))
     return Schedule("linear_schedule", arguments)
 
 
@@ -56,7 +56,7 @@ def exponential(start: float, *, decay: float, every: int = 1) -> Schedule:
     >>> round(float(exponential(1.0, decay=0.5).at(2)), 6)
     0.25
     """
-    arguments = (("init_value", _rate(start)), ("transition_steps", _rounds(every)), ("decay_rate", decay))
+    arguments = (("init_value", _rate(start)), ("transition_steps", _rounds(every)), ("decay_rate", _rate(decay)))
     return Schedule("exponential_decay", arguments)
 
 
@@ -69,6 +69,10 @@ def piecewise(start: float, *, factors: dict[int, float]) -> Schedule:
     """
     arguments = (("init_value", _rate(start)), ("boundaries_and_scales", tuple(sorted(factors.items()))))
     return Schedule("piecewise_constant_schedule", arguments)
+
+
+def _final(final: Any) -> float:
+    return number(final, "a schedule ends at 0 or more", lambda v: v >= 0)
 
 
 def _rate(start: Any) -> float:

@@ -19,7 +19,7 @@ def number(value: Any, rule: str, holds: Callable[[float], bool]) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise SettingError(f"{rule}, not {value!r}")
     if not (math.isfinite(value) and holds(float(value))):
-        raise SettingError(f"{rule}, not {float(value):g}")
+        raise SettingError(f"{rule}, not {value}")
     return float(value)
 
 

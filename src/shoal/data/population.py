@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from shoal.errors import DataError, SettingError
 from shoal.examples import Examples
 from shoal.key import Key
+from shoal.settings import number
 
 Column = np.ndarray[Any, Any]
 
@@ -70,8 +71,8 @@ class Population:
 
         DataError, with the client's name, if one is empty or its columns differ from the others'.
         """
-        if not clients:
-            raise DataError("a population has at least one client")
+        if not isinstance(clients, Mapping) or not clients:
+            raise DataError("a population has at least one client, in a dict of clients with the data of each")
         split = {str(name): _client_columns(str(name), data) for name, data in clients.items()}
         if len(split) < len(clients):
             raise DataError("two clients have the same name once it is a text: each needs its own")
@@ -302,8 +303,7 @@ def _offsets(counts: Any) -> Column:
 
 
 def _share(fraction: float, of: int, what: str) -> int:
-    if not 0 < fraction < 1:
-        raise SettingError(f"the fraction of {what} to hold out is over 0 and under 1, not {fraction}")
+    fraction = number(fraction, f"the fraction of {what} to hold out is over 0 and under 1", lambda v: 0 < v < 1)
     if of < 2:
         raise SettingError(f"one of {of} {what} cannot be held out")
     return min(max(round(fraction * of), 1), of - 1)

@@ -20,7 +20,7 @@ from shoal.data import Population
 from shoal.errors import DivergedError, RejectedError, SettingError, UnsupportedError
 from shoal.key import Key
 from shoal.plan import Plan
-from shoal.settings import whole
+from shoal.settings import number, whole
 from shoal.simulation.checkpoint import Checkpoint
 from shoal.simulation.compiled import CompiledRuntime
 from shoal.simulation.cores import CoresRuntime, suits
@@ -130,8 +130,9 @@ def simulate(
     every = whole(every, "evaluation is every 1 or more rounds", least=1)
     if on_reject not in ("count", "stop"):
         raise SettingError(f"on_reject is 'count' or 'stop', not {on_reject!r}")
+    save_every_s = number(save_every_s, "a run is saved every 0 or more seconds", lambda v: v >= 0)
     clients = prepared(plan, population, test)
-    key = Key.from_seed(whole(seed, "a seed is a whole number, at least 0", least=0))
+    key = Key.from_seed(seed)
     runs_in = _runtime(plan, clients, runtime, key)
     saved = None
     if checkpoint is not None:
@@ -194,6 +195,8 @@ class _Simulation:
         else:
             assert self._test is not None
             measured = self._test(run.state)
+            if not isinstance(measured, Mapping):
+                raise SettingError(f"a test gives numbers by name, such as {{'accuracy': 0.8}}, not {measured!r}")
         return {f"test {name}": float(value) for name, value in measured.items()}
 
     def _refuse(self, records: list[RoundRecord]) -> None:
