@@ -21,7 +21,7 @@ class TorchFloor:
         self._work, self._offsets = work, work.population.offsets
         columns = work.population.columns
         x = np.ascontiguousarray(np.moveaxis(columns["x"], -1, 1)) if columns["x"].ndim == 4 else columns["x"]
-        self._x, self._y = torch.from_numpy(x), torch.from_numpy(columns["y"].astype(np.int64))
+        self._x, self._y = torch.from_numpy(x.copy()), torch.from_numpy(columns["y"].astype(np.int64))
         self._model = _model(work).train()
         self._begin = _weights(work)
         self.params = [p.clone() for p in self._begin]
