@@ -138,6 +138,11 @@ class Population:
         return np.diff(self.offsets)
 
     @cached_property
+    def longest(self) -> int:
+        """How many examples the largest client has."""
+        return int(self.counts.max())
+
+    @cached_property
     def usable(self) -> Bool[np.ndarray, " clients"]:
         """Which clients hold neither NaN nor infinity."""
         bad = np.zeros(self.offsets[-1] + 1, np.int64)
@@ -149,7 +154,7 @@ class Population:
     def at(self, place: int) -> Examples:
         """The examples of the client at a place, from 0."""
         start, end = int(self.offsets[place]), int(self.offsets[place + 1])
-        return Examples(self.columns, start, end - start, bool(self.usable[place]), int(self.counts.max()))
+        return Examples(self.columns, start, end - start, bool(self.usable[place]), self.longest)
 
     def everything(self) -> Examples:
         """All rows as if they were one client's: for checks, and for a pooled reference."""

@@ -62,7 +62,7 @@ def _placed(population: Population) -> Columns:
         jnp.asarray(population.counts, jnp.int32),
         jnp.asarray(readable.usable),
         Key(jnp.asarray(words[:, 0]), jnp.asarray(words[:, 1])),
-        int(population.counts.max()),
+        population.longest,
     )
 
 
