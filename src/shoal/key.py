@@ -65,6 +65,10 @@ class Key:
             return Key(*_threefry(*words))
         return Key(*_traced_threefry(*(np.uint32(word) if isinstance(word, int) else word for word in words)))
 
+    def traceable(self) -> Key:
+        """The same key as arrays: what a compiled call takes, so that it is not compiled for each key anew."""
+        return Key(np.uint32(self.high), np.uint32(self.low))
+
     def jax(self) -> jax.Array:
         """The same key for `jax.random`."""
         words = jnp.stack([jnp.asarray(self.high, jnp.uint32), jnp.asarray(self.low, jnp.uint32)])

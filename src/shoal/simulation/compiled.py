@@ -35,7 +35,7 @@ class CompiledRuntime:
 
     def __init__(self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key) -> None:
         self._algorithm, self._sampler, self._names = algorithm, sampler, population.names
-        self._key = Key(np.uint32(key.high), np.uint32(key.low))
+        self._key = key.traceable()
         self._host_key = key
         self._columns = on_device(population)
         self._lanes = lanes(algorithm, population)
@@ -94,8 +94,8 @@ class CompiledRuntime:
 
 def lanes(algorithm: Algorithm[Any, Any, Any], population: Population) -> int:
     """How many clients go in lockstep: some where all are equal and tiny, else one at a time."""
-    equal = population.counts.min() == population.counts.max()
-    tiny = algorithm.layout.size <= 1024 and population.counts.max() <= 256
+    equal = population.counts.min() == population.longest
+    tiny = algorithm.layout.size <= 1024 and population.longest <= 256
     return min(32, len(population)) if equal and tiny else 1
 
 

@@ -70,7 +70,7 @@ class CoresRuntime:
         width = max(self._sampler.most(len(self._names)), *map(len, parts))
         run = jax.tree.map(jnp.asarray, run)
         totals, present = zip(*self._totals(run, parts, width, key), strict=True)
-        run, report = _close(self._algorithm, run, totals, _traceable(key))
+        run, report = _close(self._algorithm, run, totals, key.traceable())
         report, present = jax.device_get((report, present))
         counted = {p: bool(c) for part, cs in zip(parts, present, strict=True) for p, c in zip(part, cs, strict=False)}
         rejected = tuple(self._names[place] for place in places if not counted[place])
@@ -85,7 +85,7 @@ class CoresRuntime:
 
     def _arguments(self, run: Run[Any], part: list[int], width: int, key: Key) -> tuple[Any, ...]:
         cohort = np.array(part + [0] * (width - len(part)), np.int32)
-        return self._columns, run, cohort, np.int32(len(part)), _traceable(key)
+        return self._columns, run, cohort, np.int32(len(part)), key.traceable()
 
 
 @lru_cache(maxsize=16)
@@ -125,7 +125,3 @@ def _shares(places: Any, counts: Any, parts: int) -> list[list[int]]:
         dealt[part].append(int(place))
         heapq.heappush(loads, (load + int(counts[place]), part))
     return dealt
-
-
-def _traceable(key: Key) -> Key:
-    return Key(np.uint32(key.high), np.uint32(key.low))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,18 @@ def evaluate(model: Model, vector: Vector, population: Population) -> Evaluation
     >>> evaluate(models.logistic(1), np.array([0.0, 1.0], np.float32), population).pooled["accuracy"]
     1.0
     """
-    measured, rejected = readable(model, population)
-    rows = model.measure(vector, measured.columns)
-    sums = {name: _by_client(np.asarray(row, np.float64), measured) for name, row in rows.items()}
+    usable, rejected = readable(model, population)
+    return replace(measure(model, vector, usable), rejected=rejected)
+
+
+def measure(model: Model, vector: Vector, population: Population) -> Evaluation:
+    """Measures a model on a population that is known to be readable."""
+    rows = model.measure(vector, population.columns)
+    sums = {name: _by_client(np.asarray(row, np.float64), population) for name, row in rows.items()}
     return Evaluation(
-        {name: float(total.sum() / measured.offsets[-1]) for name, total in sums.items()},
-        {name: total / measured.counts for name, total in sums.items()},
-        measured.names,
-        rejected,
+        {name: float(total.sum() / population.offsets[-1]) for name, total in sums.items()},
+        {name: total / population.counts for name, total in sums.items()},
+        population.names,
     )
 
 

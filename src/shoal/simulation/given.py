@@ -16,8 +16,11 @@ from shoal.plan import Plan
 from shoal.simulation.evaluation import readable
 
 
-def prepared(plan: Plan, population: Any, test: Any) -> Population | Mapping[str, Any]:
-    """The clients to run the plan on; PlanError or DataError if they, or the test data, do not fit the plan."""
+def prepared(plan: Plan, population: Any, test: Any) -> tuple[Population | Mapping[str, Any], Any]:
+    """The clients to run the plan on, and the test without clients that hold NaN or infinity.
+
+    PlanError or DataError if they do not fit the plan.
+    """
     if not isinstance(plan, Plan):
         raise SettingError(f"simulate takes a plan: write Plan({type(plan).__name__}(...), rounds=...)")
     clients = _clients(population, reads_rows=plan.algorithm.traceable or hasattr(plan.algorithm, "model"))
@@ -30,10 +33,10 @@ def prepared(plan: Plan, population: Any, test: Any) -> Population | Mapping[str
     if isinstance(test, Population):
         if not hasattr(plan.algorithm, "model"):
             raise SettingError(f"{type(plan.algorithm).__name__} trains no model that could be tested")
-        readable(plan.algorithm, test)
+        test, _ = readable(plan.algorithm, test)
     elif test is not None and not callable(test):
         raise SettingError(f"test is a population or a function of the run's state, not a {type(test).__name__}")
-    return clients
+    return clients, test
 
 
 def _clients(population: Any, *, reads_rows: bool) -> Population | Mapping[str, Any]:

@@ -72,6 +72,5 @@ class LocalRuntime:
 
 def _compiled_turn(algorithm: Any, call: Any, data: Any, state: Any, key: Key) -> Any:
     """A client's turn as one compiled call; what it sends is NumPy, as it would be in a deployment."""
-    key = Key(np.uint32(key.high), np.uint32(key.low))
-    payload, after = compiled_turn(algorithm, call, data, state, key)
+    payload, after = compiled_turn(algorithm, call, data, state, key.traceable())
     return jax.tree.map(np.asarray, payload), after

@@ -24,7 +24,7 @@ from shoal.settings import number, whole
 from shoal.simulation.checkpoint import Checkpoint
 from shoal.simulation.compiled import CompiledRuntime
 from shoal.simulation.cores import CoresRuntime, suits
-from shoal.simulation.evaluation import Evaluation, evaluate
+from shoal.simulation.evaluation import Evaluation, evaluate, measure
 from shoal.simulation.given import identity, prepared
 from shoal.simulation.history import History
 from shoal.simulation.interrupts import interrupts
@@ -131,7 +131,7 @@ def simulate(
     if on_reject not in ("count", "stop"):
         raise SettingError(f"on_reject is 'count' or 'stop', not {on_reject!r}")
     save_every_s = number(save_every_s, "a run is saved every 0 or more seconds", lambda v: v >= 0)
-    clients = prepared(plan, population, test)
+    clients, test = prepared(plan, population, test)
     key = Key.from_seed(seed)
     runs_in = _runtime(plan, clients, runtime, key)
     saved = None
@@ -191,7 +191,7 @@ class _Simulation:
     def _measured(self, run: Run[Any]) -> dict[str, float]:
         if isinstance(self._test, Population):
             algorithm: Any = self._plan.algorithm
-            measured: Mapping[str, float] = evaluate(algorithm.model, run.state.vector, self._test).pooled
+            measured: Mapping[str, float] = measure(algorithm.model, run.state.vector, self._test).pooled
         else:
             assert self._test is not None
             measured = self._test(run.state)
