@@ -266,16 +266,15 @@ def _closed(function: types.FunctionType) -> dict[str, Any]:
 
 def _reads(function: types.FunctionType) -> dict[str, Any]:
     """What a function reads from around it: what it closes over, globals, and what it takes from modules."""
-    found = _closed(function)
+    found: dict[str, Any] = {}
     attributes = set(_names(function.__code__, ("LOAD_ATTR", "LOAD_METHOD")))
     for name in set(_names(function.__code__, ("LOAD_GLOBAL", "LOAD_NAME"))):
-        item = function.__globals__.get(name, function)  # a builtin is known by its name, which is in the source
-        if not isinstance(item, types.ModuleType):
-            if item is not function:
-                found[name] = item
-        elif not _is_installed_module(item):
-            own = {a: vars(item)[a] for a in attributes if a in vars(item)}
-            found |= {f"{name}.{a}": v for a, v in own.items() if not isinstance(v, types.ModuleType)}
+        item = function.__globals__.get(name)
+        if isinstance(item, types.ModuleType) and not _is_installed_module(item):
+            found |= {f"{name}.{a}": vars(item)[a] for a in attributes if a in vars(item)}
+        elif name in function.__globals__:  # a builtin is known by its name, which is in the source
+            found[name] = item
+    found |= _closed(function)
     return {name: item for name, item in found.items() if not isinstance(item, types.ModuleType)}
 
 

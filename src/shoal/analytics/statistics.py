@@ -90,10 +90,11 @@ class MeanAndVariance:
         rows = data.rows(self.column).astype(np.float64)
         count = len(rows)
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite then is rejected
-            mean = rows.sum(0) / max(count, 1)
+            total = rows.sum(0)
+            mean = total / max(count, 1)
             # The squares around the client's own mean, moved: one rounding where a sum of squares has one a row.
             square = np.square(rows - mean).sum(0) + count * np.square(mean)
-        sums = {"count": np.float64(count), "sum": rows.sum(0), "square": square}
+        sums = {"count": np.float64(count), "sum": total, "square": square}
         return Local(self.layout.flatten({k: np.asarray(v) for k, v in sums.items()}), data.count)
 
     def update(self, state: Statistics, result: Vector, round: Any) -> Statistics:

@@ -16,10 +16,10 @@ import optax
 from jaxtyping import Float
 
 from shoal.algorithms.model import Training
-from shoal.errors import SettingError
 from shoal.examples import Examples
 from shoal.key import Key
 from shoal.models.convolution import canonical
+from shoal.models.losses import one_a_row
 from shoal.models.network import Params
 from shoal.optimizers import sgd
 from shoal.vector import Array
@@ -76,9 +76,7 @@ def descend(
 
 def _loss_and_gradient(row_loss: RowLoss) -> Callable[..., Any]:
     def summed(params: Params, columns: dict[str, Array], present: Array, key: jax.Array) -> Any:
-        losses = row_loss(params, columns, key)
-        if losses.shape != present.shape:
-            raise SettingError(f"a loss gives one number for each of {present.shape[0]} rows, not shape {losses.shape}")
+        losses = one_a_row(row_loss(params, columns, key), present.shape[0])
         total = jnp.sum(jnp.where(present, losses, 0.0))
         count = jnp.sum(present).astype(jnp.float32)
         return total / jnp.maximum(count, 1.0), jnp.stack([total, count])

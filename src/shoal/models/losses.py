@@ -118,10 +118,7 @@ class Custom:
 
     def __call__(self, outputs: Array, labels: Array) -> Float[Array, " rows"]:
         """The function's."""
-        loss = self.function(outputs, labels)
-        if loss.shape != labels.shape[:1]:
-            raise SettingError(f"a loss gives one number for each of {labels.shape[0]} rows, not shape {loss.shape}")
-        return loss
+        return one_a_row(self.function(outputs, labels), labels.shape[0])
 
     def metrics(self, outputs: Array, labels: Array) -> dict[str, Float[Array, " rows"]]:
         """None."""
@@ -154,6 +151,13 @@ def loss(of: LossName | Callable[[Array, Array], Array]) -> Loss:
     if of not in _LOSSES:
         raise SettingError(f"a loss is a function or one of {', '.join(_LOSSES)}, not {of!r}")
     return _LOSSES[of]
+
+
+def one_a_row(losses: Array, rows: int) -> Float[Array, " rows"]:
+    """The losses; SettingError if they are not one number for each row."""
+    if losses.shape != (rows,):
+        raise SettingError(f"a loss gives one number for each of {rows} rows, not shape {losses.shape}")
+    return losses
 
 
 def _by_row(values: Array) -> Float[Array, " rows"]:

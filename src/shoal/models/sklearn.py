@@ -59,11 +59,6 @@ class SklearnModel:
     def _classifies(self) -> bool:
         return is_classifier(self.estimator)
 
-    @property
-    def _counts_rows(self) -> bool:
-        """Whether rows are counts themselves; BernoulliNB makes them 0 and 1."""
-        return not hasattr(self.estimator, "binarize")
-
     @cached_property
     def _family(self) -> Family:
         return family_of(self.estimator)
@@ -125,7 +120,8 @@ class SklearnModel:
             raise DataError(f"rows of {self.x!r} have shape {rows.shape[1:]}, the model takes ({self.features},)")
         if labels.ndim != 1:
             raise DataError(f"labels are one a row, and these have shape {labels.shape}: use y.ravel()")
-        if isinstance(self._family, DiscreteBayes) and rows.size and rows.min() < 0 and self._counts_rows:
+        counts = isinstance(self._family, DiscreteBayes) and not hasattr(self.estimator, "binarize")  # as BernoulliNB
+        if counts and rows.size and rows.min() < 0:
             raise DataError(f"{type(self.estimator).__name__} counts, and {self.x!r} holds negative numbers")
         if self.classes is not None:
             unknown = ~np.isin(labels, np.asarray(self.classes))

@@ -23,7 +23,8 @@ def linear(features: int, *, outputs: int = 1) -> JaxModel:
     >>> linear(3).layout.size
     4
     """
-    return JaxModel(Linear(_features(features), whole(outputs, _OUTPUTS, least=1)), SquaredError())
+    outputs = whole(outputs, "a model has at least one output", least=1)
+    return JaxModel(Linear(_features(features), outputs), SquaredError())
 
 
 def logistic(features: int, *, classes: int = 2) -> JaxModel:
@@ -145,9 +146,6 @@ def _scores(classes: int) -> int:
 
 def _features(features: int) -> int:
     return whole(features, "a model has at least one feature", least=1)
-
-
-_OUTPUTS = "a model has at least one output"
 
 
 def _classification(classes: int) -> Loss:
