@@ -94,8 +94,8 @@ def test_each_use_of_an_extra_that_is_not_installed_names_it(tmp_path):
         for package, extra in [
             ("matplotlib", "plot"),
             ("pandas", "pandas"),
-            ("scikit-learn", "sklearn"),
+            ("sklearn", "sklearn"),
             ("flax", "flax"),
-            ("Equinox", "equinox"),
+            ("equinox", "equinox"),
         ]
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from shoal.demos.hospitals import Line, Study
-from shoal.errors import MissingExtraError
+from shoal.extras import needed
 
 HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
 SHORT = {"VA Long Beach": "VA", "Switzerland": "Switz."}
@@ -42,10 +41,7 @@ def data(study: Study) -> dict[str, Any]:
 
 def picture(study: Study, path: Path) -> None:
     """Accuracy of every way, over all patients and by hospital, saved as an image."""
-    try:
-        figures = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
+    figures = needed("matplotlib.figure", "plot")
     figure = figures.Figure(figsize=(9.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
     ways = study.lines[::-1]

@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from shoal.errors import MissingExtraError, UnsupportedError
+from shoal.errors import UnsupportedError
+from shoal.extras import needed
 from shoal.models.jax import JaxModel
 from shoal.models.losses import LossName, loss
 from shoal.models.network import Params
@@ -68,10 +69,7 @@ def from_equinox(make: Callable[[jax.Array], Any], *, loss: LossName | Callable[
     >>> from_equinox(make, loss="cross_entropy").layout.size
     67
     """
-    try:
-        importlib.import_module("equinox")
-    except ImportError as error:
-        raise MissingExtraError("Equinox", "equinox") from error
+    needed("equinox", "equinox")
     network = EquinoxNetwork(make)
     network._rest  # noqa: B018  # pyright: ignore  one that cannot be used is refused here
     return JaxModel(network, _loss(loss))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from shoal.errors import MissingExtraError, SettingError, UnsupportedError
+from shoal.errors import SettingError, UnsupportedError
+from shoal.extras import needed
 from shoal.key import Key
 from shoal.vector import Layout
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-try:
-    _linear: Any = importlib.import_module("sklearn.linear_model")
-    _bayes: Any = importlib.import_module("sklearn.naive_bayes")
-    _base: Any = importlib.import_module("sklearn.base")
-    _network: Any = importlib.import_module("sklearn.neural_network")
-except ImportError as error:
-    raise MissingExtraError("scikit-learn", "sklearn") from error
+_linear = needed("sklearn.linear_model", "sklearn")
+_bayes = needed("sklearn.naive_bayes", "sklearn")
+_base = needed("sklearn.base", "sklearn")
+_network = needed("sklearn.neural_network", "sklearn")
 
 
 class Family(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from shoal.errors import MissingExtraError, UnsupportedError
+from shoal.errors import UnsupportedError
+from shoal.extras import needed
 from shoal.models.jax import JaxModel
 from shoal.models.losses import LossName, loss
 from shoal.models.network import Params
@@ -69,10 +69,7 @@ def from_flax(
     >>> from_flax(linen.Dense(10), shape=(4,), loss="cross_entropy").layout.size
     50
     """
-    try:
-        linen: Any = importlib.import_module("flax.linen")
-    except ImportError as error:
-        raise MissingExtraError("flax", "flax") from error
+    linen = needed("flax.linen", "flax")
     if not isinstance(module, linen.Module):
         raise UnsupportedError(f"from_flax takes a flax linen module, not a {type(module).__name__}")
     model = JaxModel(FlaxNetwork(module, tuple(shape), dtype, training), _loss(loss))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from shoal.errors import MissingExtraError
+from shoal.extras import needed
 
 SHOWN = 20
 """How many rounds are printed; the others are in `rows`."""
@@ -68,18 +67,11 @@ class History:
 
     def to_pandas(self) -> Any:
         """A pandas data frame, a row for each round."""
-        try:
-            pandas = importlib.import_module("pandas")
-        except ImportError as error:
-            raise MissingExtraError("pandas", "pandas") from error
-        return pandas.DataFrame(list(self.rows))
+        return needed("pandas", "pandas").DataFrame(list(self.rows))
 
     def plot(self, path: str | Path | None = None) -> Any:
         """A matplotlib figure with every metric over the rounds, saved if a path is given."""
-        try:
-            figures = importlib.import_module("matplotlib.figure")
-        except ImportError as error:
-            raise MissingExtraError("matplotlib", "plot") from error
+        figures = needed("matplotlib.figure", "plot")
         metrics = sorted({name.removeprefix("test ") for name in self._metrics()})
         figure = figures.Figure(figsize=(4.5 * max(len(metrics), 1), 3.2), layout="constrained")
         for place, metric in enumerate(metrics):

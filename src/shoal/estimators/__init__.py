@@ -1,0 +1,1 @@
+"""Federated estimators with the interface of scikit-learn."""

@@ -1,0 +1,1 @@
+"""Learning processes with the interface of TensorFlow Federated."""
