@@ -27,7 +27,8 @@ class SklearnModel:
     only some, even one. Training is the estimator's own: one `partial_fit` over the client's rows an epoch,
     with its learning rate and batch size. Where the rate depends on the count of steps `t_`, a client counts as
     if it had trained in every round before: 1 + round * epochs * its rows. Naive Bayes models are counts: they
-    are summed, and one round with everyone is exactly the pooled fit.
+    are summed, and one round with everyone is exactly the pooled fit. A client that holds NaN, or whose training
+    runs away, is rejected and counted.
 
     UnsupportedError for an estimator that cannot go on from a model it is sent.
 
@@ -141,6 +142,8 @@ class SklearnModel:
         worker = self._worker
         if not len(y):
             return Trained(np.zeros_like(vector), {})
+        if not data.usable:  # scikit-learn would raise, and it is one client's trouble: what is not finite is rejected
+            return Trained(np.full_like(vector, np.nan), {})
         if isinstance(self._family, Counts):
             return Trained(self.layout.flatten(self._family.count(worker, x, y)), {})
         vector = np.asarray(vector)
@@ -148,7 +151,8 @@ class SklearnModel:
         for epoch in range(training.epochs):
             if hasattr(worker, "random_state"):
                 worker.random_state = key.split("epoch", epoch).integer()
-            worker.partial_fit(x, y)
+            if not _learns(worker, x, y):
+                return Trained(np.full_like(vector, np.nan), {})
         return Trained(self.layout.flatten(self._family.arrays(worker)) - vector, {})
 
     def fitted(self, vector: Vector) -> Any:
@@ -187,3 +191,15 @@ class SklearnModel:
             chances = estimator.predict_proba(x)[np.arange(len(y)), np.searchsorted(estimator.classes_, y)]
             metrics = {"loss": -np.log(np.maximum(chances, 1e-12)), **metrics}
         return metrics
+
+
+def _learns(worker: Any, x: Any, y: Any) -> bool:
+    """Trains for an epoch; False if the numbers run away, of which linear models and perceptrons make an error."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            worker.partial_fit(x, y)
+    except ValueError as error:
+        if "overflow" in str(error) or "non-finite" in str(error):
+            return False
+        raise
+    return True
