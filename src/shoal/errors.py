@@ -7,10 +7,13 @@
     │   ├── UnsupportedError    a rule that this model or this runtime cannot run
     │   └── StudyFileError      a study file that cannot be used
     ├── DataError               data that is not as declared
+    │   └── PackageError        a package of data that cannot be had, or is not the one that was pinned
     ├── RunError                something that happened while rounds ran
     │   ├── RejectedError       a contribution was rejected and the run was asked to stop at that
     │   ├── DivergedError       the model is not finite any more
-    │   └── CheckpointError     a checkpoint that cannot be read, or belongs to another plan
+    │   ├── TooFewClientsError  a round waited for clients, and too few came
+    │   ├── CheckpointError     a checkpoint that cannot be read, or belongs to another plan
+    │   └── CallbackError       a callback that failed, or could not write its file
     └── MissingExtraError       an optional package is not installed
 
 A message says what was wanted, what came, and what to do. It never holds a value from anybody's data.
@@ -47,6 +50,10 @@ class DataError(ShoalError, ValueError):
     """Data that is not as declared."""
 
 
+class PackageError(DataError):
+    """A package of data that cannot be had, or that is not the one that was pinned."""
+
+
 class RunError(ShoalError):
     """Something that happened while rounds ran."""
 
@@ -59,8 +66,16 @@ class DivergedError(RunError):
     """The model is not finite any more."""
 
 
+class TooFewClientsError(RunError):
+    """A round waited for clients, and too few came."""
+
+
 class CheckpointError(RunError):
     """A checkpoint that cannot be read, or that belongs to another plan."""
+
+
+class CallbackError(RunError):
+    """A callback that failed, or that could not write its file."""
 
 
 class MissingExtraError(ShoalError, ImportError):
