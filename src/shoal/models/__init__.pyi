@@ -2,6 +2,8 @@ from .equinox import from_equinox as from_equinox
 from .flax import from_flax as from_flax
 from .jax import JaxModel as JaxModel
 from .jax import from_functions as from_functions
+from .lstm import char_lstm as char_lstm
+from .lstm import word_lstm as word_lstm
 from .metrics import auc as auc
 from .sklearn import SklearnModel as SklearnModel
 from .zoo import cnn as cnn

@@ -17,7 +17,7 @@ from shoal.examples import Examples
 from shoal.key import Key
 from shoal.models.descent import descend
 from shoal.models.losses import Loss, LossName, loss
-from shoal.models.network import Functions, Network, Params
+from shoal.models.network import ChecksInputs, Functions, Network, Params
 from shoal.vector import Array, Layout, Part, Vector
 
 _ROWS = 1024  # rows that are measured at once
@@ -81,6 +81,8 @@ class JaxModel:
     def check(self, data: Examples) -> None:
         """DataError if a column is missing, the inputs do not fit the network, or a label makes no sense."""
         inputs, labels = data.rows(self.x), data.rows(self.y)
+        if isinstance(self.network, ChecksInputs):
+            self.network.check(inputs)
         try:
             row = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
             outputs = jax.eval_shape(self.network.apply, self._shapes, row)

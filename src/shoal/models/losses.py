@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Float
 
 from shoal.errors import DataError, SettingError
+from shoal.settings import whole
 from shoal.vector import Array
 
 
@@ -60,6 +61,41 @@ class CrossEntropy:
         """DataError if a label is no class, or labels and scores differ in shape."""
         _check_shape(labels, outputs[:-1], f"{outputs[-1]} scores")
         _check_classes(labels, outputs[-1])
+
+
+@dataclass(frozen=True)
+class MaskedCrossEntropy:
+    """Softmax cross-entropy over several labels a row, of which those equal to `padding` do not count.
+
+    A row's loss and accuracy are means over its labels that count; a row without any counts 0.
+    """
+
+    padding: int = 0
+
+    def __call__(self, outputs: Array, labels: Array) -> Float[Array, " rows"]:
+        """The mean of log(sum(exp(outputs))) - outputs[label] over a row's labels."""
+        labels = labels.astype(jnp.int32)
+        # A sum over all classes, because a gather's gradient is a scatter: a fifth of the time of 10,000 classes.
+        chosen = jnp.sum(jnp.where(jnp.arange(outputs.shape[-1]) == labels[..., None], outputs, 0.0), axis=-1)
+        return self._over_present(jax.nn.logsumexp(outputs, axis=-1) - chosen, labels)
+
+    def metrics(self, outputs: Array, labels: Array) -> dict[str, Float[Array, " rows"]]:
+        """Accuracy."""
+        return {"accuracy": self._over_present((self.predict(outputs) == labels).astype(jnp.float32), labels)}
+
+    def _over_present(self, values: Array, labels: Array) -> Float[Array, " rows"]:
+        present = (labels != self.padding).reshape(labels.shape[0], -1)
+        total = jnp.sum(jnp.where(present, values.reshape(present.shape), 0.0), axis=1)
+        return total / jnp.maximum(jnp.sum(present, axis=1), 1)
+
+    def predict(self, outputs: Array) -> Array:
+        """The class with the highest score."""
+        return jnp.argmax(outputs, axis=-1)
+
+    def check(self, labels: np.ndarray[Any, Any], outputs: tuple[int, ...]) -> None:
+        """DataError if a label is neither a class nor padding, or labels and scores differ in shape."""
+        _check_shape(labels, outputs[:-1], f"{outputs[-1]} scores")
+        _check_classes(np.where(labels == self.padding, 0, labels), outputs[-1])
 
 
 @dataclass(frozen=True)
@@ -151,6 +187,17 @@ def loss(of: LossName | Callable[[Array, Array], Array]) -> Loss:
     if of not in _LOSSES:
         raise SettingError(f"a loss is a function or one of {', '.join(_LOSSES)}, not {of!r}")
     return _LOSSES[of]
+
+
+def next_symbol(padding: int | None) -> Loss:
+    """The loss of a language model; labels equal to `padding` do not count.
+
+    >>> next_symbol(None), next_symbol(0)
+    (CrossEntropy(), MaskedCrossEntropy(padding=0))
+    """
+    if padding is None:
+        return CrossEntropy()
+    return MaskedCrossEntropy(whole(padding, "padding is a symbol, or -1", least=-1))
 
 
 def one_a_row(losses: Array, rows: int) -> Float[Array, " rows"]:

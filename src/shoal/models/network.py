@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 
 from shoal.vector import Array
 
@@ -27,6 +28,15 @@ class Network(Protocol):
 
     def train(self, params: Params, x: Array, key: jax.Array) -> Array:
         """Outputs of rows, as in training: with dropout, if it has any."""
+        ...
+
+
+@runtime_checkable
+class ChecksInputs(Protocol):
+    """A network that takes only some values, such as the symbols of a vocabulary."""
+
+    def check(self, x: np.ndarray[Any, Any]) -> None:
+        """DataError if a row holds another."""
         ...
 
 
