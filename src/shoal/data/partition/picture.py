@@ -40,13 +40,15 @@ def picture(population: Population, path: str | Path | None = None, *, label: st
         figure.legend(title=label, frameon=False, ncols=1 + len(labels) // 16, loc="outside left upper")
     else:
         shares = held / held.sum(1, keepdims=True)
-        image = left.imshow(shares.T, aspect="auto", origin="lower", cmap="viridis", vmin=0, vmax=1)
+        image = left.imshow(
+            shares.T, aspect="auto", origin="lower", cmap="viridis", interpolation="nearest", vmin=0, vmax=1
+        )
         left.set(yticks=range(len(labels)), yticklabels=labels, ylabel=label)
         figure.colorbar(image, ax=left, label="share of the client's rows")
     shown = f"{len(places)} of {len(population)} clients" if len(places) < len(population) else f"{len(places)} clients"
     left.set(xlabel=shown, title="labels by client")
-    right.hist(population.counts, bins=min(30, 1 + int(np.ptp(population.counts))), color="tab:gray")
-    right.set(xlabel="rows of a client", ylabel="clients", title="sizes")
+    right.step(np.arange(len(places)), np.sort(population.counts[places])[::-1], where="mid", color="tab:gray")
+    right.set(xlabel="clients, the largest first", ylabel="rows", title="sizes", ylim=(0, None))
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
@@ -97,9 +99,8 @@ def _bars(axes: Any, held: Int[np.ndarray, "clients labels"], labels: list[str],
     for place, name in enumerate(labels):
         axes.bar(range(len(held)), held[:, place], bottom=bottom, label=name, color=colors(place % colors.N))
         bottom += held[:, place]
-    short = all(len(name) < 4 for name in names) or len(names) <= 6
     axes.set(ylabel="rows", xticks=range(len(names)))
-    axes.set_xticklabels(names, rotation=0 if short else 90)
+    axes.set_xticklabels(names, rotation=0 if sum(map(len, names)) < 40 else 90)
 
 
 def _spread(count: int, shown: int) -> Column:

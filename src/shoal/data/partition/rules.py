@@ -34,7 +34,7 @@ def shards(x: Any, y: Any = None, *, clients: int = 100, per_client: int = 2, se
     With two shards each, most clients hold two labels (McMahan et al. 2017, section 3).
 
     >>> shards(np.arange(8.0), [0, 1, 2, 3, 0, 1, 2, 3], clients=2, per_client=1)["0"].rows("y").tolist()
-    [3, 2, 3, 2]
+    [0, 1, 0, 1]
     """
     per_client = whole(per_client, "a client holds at least one shard", least=1)
     rows = _Rows.of(x, y, clients=clients, each=per_client, rule="shards", seed=seed)
@@ -81,8 +81,8 @@ def dirichlet_by_class(
     of whoever has most. A client's mixture of k labels is about Dirichlet(alpha, ..., alpha): that of `dirichlet`
     at k * alpha.
 
-    >>> dirichlet_by_class(np.arange(60.0), np.arange(60) % 3, clients=3, least=5).counts.sum()
-    60
+    >>> dirichlet_by_class(np.arange(60.0), np.arange(60) % 3, clients=3, least=5).counts.tolist()
+    [15, 24, 21]
     """
     alpha = number(alpha, "the concentration alpha is over 0", lambda v: v > 0)
     least = whole(least, "a client has at least one row", least=1)
@@ -227,9 +227,10 @@ def _level(owners: Owners, clients: int, least: int) -> None:
     for client in np.flatnonzero(counts < least):
         while counts[client] < least:
             richest = int(counts.argmax())
-            moved = min(least - counts[client], counts[richest] - max(least, counts[richest] // 2))
+            moved = int(min(least - counts[client], counts[richest] - max(least, counts[richest] // 2)))
             owners[np.flatnonzero(owners == richest)[-moved:]] = client
-            counts[[richest, client]] += [-moved, moved]
+            counts[richest] -= moved
+            counts[client] += moved
 
 
 def _apportioned(weights: Float[np.ndarray, " clients"], count: int, least: int) -> Int[np.ndarray, " clients"]:
