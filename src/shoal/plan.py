@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shoal.algorithms import Algorithm
@@ -24,7 +24,8 @@ class Plan:
     """An algorithm and its schedule: how many rounds, and who takes part in each.
 
     `cohort` is a number of clients, a fraction of the population (a float), a sampler such as `Poisson(0.01)`,
-    or None for everyone.
+    or None for everyone. A round in which fewer than `min_clients` can take part waits for them (see
+    `shoal.Availability`) and then fails.
 
     >>> from shoal import models
     >>> from shoal.algorithms import FedAvg
@@ -36,12 +37,16 @@ class Plan:
     algorithm: Algorithm[Any, Any, Any]
     rounds: int
     cohort: Any = None
+    min_clients: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not hasattr(self.algorithm, "local") or not hasattr(self.algorithm, "aggregation"):
             name = type(self.algorithm).__name__
             raise SettingError(f"a plan begins with an algorithm, such as FedAvg(model), not with a {name}")
         settle(self, rounds=whole(self.rounds, "a plan has at least one round", least=1), cohort=sampler(self.cohort))
+        settle(
+            self, min_clients=whole(self.min_clients, "min_clients is a number of clients, 0 for no minimum", least=0)
+        )
         most = getattr(self.algorithm, "most_rounds", None)
         if most is not None and self.rounds > most:
             raise SettingError(
@@ -55,14 +60,17 @@ class Plan:
         return self.cohort
 
     def check(self, population: int) -> None:
-        """SettingError if the cohort is larger than the population, or its sum could overflow."""
-        self.algorithm.aggregation.check(self.algorithm.layout, self.sampler.most(population))
+        """SettingError if the cohort does not fit the population or the minimum, or its sum could overflow."""
+        most = self.sampler.most(population)
+        if self.min_clients > most:
+            raise SettingError(f"a round of at most {most} clients never has the {self.min_clients} of min_clients")
+        self.algorithm.aggregation.check(self.algorithm.layout, most)
 
     def describe(self) -> Description:
         """The plan as plain data."""
         work = describe(self.algorithm)
-        return {"rounds": self.rounds, "cohort": describe(self.cohort), "algorithm": work,
-                "layout": self.algorithm.layout.digest()}  # fmt: skip
+        return {"rounds": self.rounds, "cohort": describe(self.cohort), "min_clients": self.min_clients,
+                "algorithm": work, "layout": self.algorithm.layout.digest()}  # fmt: skip
 
     def digest(self) -> str:
         """SHA-256 of the description, in hexadecimal. Equal plans have equal digests on every machine."""
@@ -75,7 +83,8 @@ class Plan:
         algorithm, layout = self.algorithm, self.algorithm.layout
         aggregation = algorithm.aggregation
         yield "plan", self.digest()[:16]
-        yield "rounds", f"{self.rounds}, {_who(self.sampler)}"
+        least = f", at least {self.min_clients}" if self.min_clients else ""
+        yield "rounds", f"{self.rounds}, {_who(self.sampler)}{least}"
         yield "work", _settings(algorithm)
         if hasattr(algorithm, "model"):
             yield "model", f"{vars(algorithm)['model']}"

@@ -27,6 +27,7 @@ from shoal import (
     models,
 )
 from shoal.errors import UnsupportedError
+from shoal.simulation.cohorts import Cohorts
 from shoal.simulation.compiled import CompiledRuntime, lanes
 from shoal.simulation.cores import LARGE, CoresRuntime, suits
 from tests.conftest import classification
@@ -149,7 +150,10 @@ def test_what_clients_remember_is_the_same_in_both():
     key = shoal.Key.from_seed(1)
     after = []
     for kind in (CompiledRuntime, shoal.simulation.local.LocalRuntime):
-        runtime, run = kind(algorithm, RAGGED, plan.sampler, key), shoal.algorithms.start(algorithm, key)
+        runtime, run = (
+            kind(algorithm, RAGGED, Cohorts(RAGGED.names, plan.sampler, key)),
+            shoal.algorithms.start(algorithm, key),
+        )
         while int(run.round) < plan.rounds:
             run, _ = runtime.advance(run, plan.rounds - int(run.round))
         after.append(runtime.states)
@@ -167,9 +171,10 @@ def test_a_large_model_on_all_cores_is_the_local_one():
     algorithm = shoal.FedAvg(model, batch_size=4)
     plan = shoal.Plan(algorithm, rounds=3, cohort=5)
     assert model.layout.size >= LARGE
-    assert suits(algorithm, plan.sampler, RAGGED) == (shoal.simulation.cores.cores() > 1)
     key = shoal.Key.from_seed(2)
-    runtime = CoresRuntime(algorithm, RAGGED, plan.sampler, key)
+    cohorts = Cohorts(RAGGED.names, plan.sampler, key)
+    assert suits(algorithm, cohorts) == (shoal.simulation.cores.cores() > 1)
+    runtime = CoresRuntime(algorithm, RAGGED, cohorts)
     run = shoal.algorithms.start(algorithm, key)
     first = np.asarray(run.state.vector)
     for _ in range(plan.rounds):
@@ -185,7 +190,7 @@ def test_rejected_clients_are_named_alike_by_every_runtime():
     algorithm = shoal.FedAvg(models.mlp(4, hidden=(400, 300)))
     plan, key = shoal.Plan(algorithm, rounds=1), shoal.Key.from_seed(0)
     for kind in (CompiledRuntime, CoresRuntime, shoal.simulation.local.LocalRuntime):
-        runtime = kind(algorithm, poisoned, plan.sampler, key)
+        runtime = kind(algorithm, poisoned, Cohorts(poisoned.names, plan.sampler, key))
         _, (record,) = runtime.advance(shoal.algorithms.start(algorithm, key), 1)
         assert (record.rejected, record.clients) == (("c2",), 5)
 

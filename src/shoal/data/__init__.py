@@ -1,4 +1,7 @@
+from shoal.data import partition as partition
+from shoal.data.gathered import Gathered as Gathered
 from shoal.data.hospitals import hospitals as hospitals
+from shoal.data.lazy import LazyPopulation as LazyPopulation
 from shoal.data.population import Population as Population
 from shoal.data.standardize import OwnStandardizer as OwnStandardizer
 from shoal.data.standardize import Standardizer as Standardizer

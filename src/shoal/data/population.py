@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from shoal.data.gathered import Gathered
 from shoal.errors import DataError, SettingError
 from shoal.examples import Examples
 from shoal.key import Key
@@ -156,6 +157,24 @@ class Population:
         start, end = int(self.offsets[place]), int(self.offsets[place + 1])
         return Examples(self.columns, start, end - start, bool(self.usable[place]), self.longest)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the columns lie on disk, and only what is read comes into memory."""
+        return any(_is_mapped(column) for column in self.columns.values())
+
+    def gather(self, places: Any) -> Gathered:
+        """The examples of the clients at some places, copied."""
+        places = np.asarray(places, np.int64)
+        rows = self._rows(places)
+        columns = {name: np.take(np.asarray(column), rows, axis=0) for name, column in self.columns.items()}
+        return Gathered(places, columns, self.counts[places], self.usable[places])
+
+    def _rows(self, places: Column) -> Column:
+        """The rows of the clients at some places, one client after the other."""
+        counts = self.counts[places]
+        before = np.cumsum(counts) - counts
+        return np.repeat(self.offsets[places] - before, counts) + np.arange(counts.sum())
+
     def everything(self) -> Examples:
         """All rows as if they were one client's: for checks, and for a pooled reference."""
         total = int(self.offsets[-1])
@@ -169,9 +188,11 @@ class Population:
         """The population of the named clients only, in the order given."""
         if not len(names):
             raise DataError("a population has at least one client, and none is selected")
-        clients = [self[name] for name in names]
-        rows = np.concatenate([np.arange(c.start, c.start + c.count) for c in clients])
-        return self._taken(tuple(names), rows, [c.count for c in clients])
+        for name in names:
+            if name not in self._places:
+                raise DataError(f"there is no client {name!r} in this population of {len(self)}")
+        places = np.array([self._places[name] for name in names])
+        return self._taken(tuple(names), self._rows(places), self.counts[places])
 
     def without(self, name: str) -> Population:
         """The population without one client."""
@@ -231,7 +252,7 @@ class Population:
                 )
         return self.with_column(column, np.concatenate(parts))
 
-    def _taken(self, names: tuple[str, ...], rows: Column, counts: Sequence[int]) -> Population:
+    def _taken(self, names: tuple[str, ...], rows: Column, counts: Any) -> Population:
         return Population(names, {n: c[rows] for n, c in self.columns.items()}, _offsets(counts))
 
 
@@ -245,6 +266,13 @@ def _column(name: str, values: Any) -> Column:
     if column.ndim == 0:
         raise DataError(f"column {name!r} is a single value; a column has a row for every example")
     return column
+
+
+def _is_mapped(column: Any) -> bool:
+    """Whether an array, or the array that it is a view of, is a memory map."""
+    while column is not None and not isinstance(column, np.memmap):
+        column = getattr(column, "base", None)
+    return column is not None
 
 
 def _group_labels(groups: Any) -> Column:

@@ -1,37 +1,173 @@
-"""A population where compiled code can read it: columns on the device, clients as four arrays."""
+"""Clients where compiled code can read them: columns on the device, clients as four arrays.
+
+A population in memory is placed on the device once, and stays there. One that is memory-mapped, or whose clients
+are loaded by functions, is not: each cohort is gathered when it is needed, the next one while a round computes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.data import Population
+from shoal.data import Gathered, LazyPopulation, Population
 from shoal.errors import DataError
 from shoal.examples import Examples
 from shoal.key import Key, name_words
+
+Array = np.ndarray[Any, Any]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a population, with where each client's rows begin, how many they are, whether they can be
+    """The columns of some clients, with where each client's rows begin, how many they are, whether they can be
     used, and the words of its name (see `shoal.key`)."""
 
-    columns: dict[str, jax.Array]
-    start: jax.Array
-    count: jax.Array
-    usable: jax.Array
+    columns: dict[str, Any]
+    start: Any
+    count: Any
+    usable: Any
     name: Key
     longest: int = field(metadata={"static": True})
 
     def at(self, place: Any) -> Examples:
         """The examples of the client at a place, which may be traced."""
         return Examples(self.columns, self.start[place], self.count[place], self.usable[place], self.longest)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Clients ready for a round: columns, the clients' places in these, and those in the population.
+
+    `failed` says of clients that could not be loaded, by place in the population, what went wrong.
+    """
+
+    columns: Columns
+    local: Array
+    places: Array
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where the rounds' clients come from."""
+
+    def take(self, places: Array) -> Taken:
+        """The clients at some places of the population."""
+        ...
+
+    def expect(self, places: Array) -> None:
+        """Begins to bring together the clients of a round to come."""
+        ...
+
+
+def source(population: Population | LazyPopulation, check: Callable[[Examples], None]) -> Source:
+    """The source for a population: on the device if it is in memory, gathered if not.
+
+    `check` raises DataError for rows that cannot be used; clients that are loaded later are checked then.
+    """
+    if isinstance(population, LazyPopulation):
+        return Gathering(population.names, partial(population.gather, check=check), 1)
+    if population.mapped:
+        return Gathering(population.names, population.gather, population.longest)
+    return Resident(on_device(population))
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A population that is on the device as a whole."""
+
+    columns: Columns
+
+    def take(self, places: Array) -> Taken:
+        """The population, and the places."""
+        return Taken(self.columns, places, places)
+
+    def expect(self, places: Array) -> None:
+        """Nothing is to be done."""
+
+
+class Gathering:
+    """A population of which each round's clients are brought together.
+
+    Arrays only grow, in steps of a fifth, and are filled up with zeros: a compiled call is made anew for every size.
+    """
+
+    def __init__(self, names: Sequence[str], gather: Callable[[Array], Gathered], longest: int) -> None:
+        self._gather = gather
+        self._words = np.array([name_words(name) for name in names], np.uint32)
+        self._rows, self._clients, self._longest = 1, 1, longest
+        self._shapes: dict[str, Any] = {}
+        self._pool = ThreadPoolExecutor(1)
+        self._coming: tuple[bytes, Future[Gathered]] | None = None
+
+    def take(self, places: Array) -> Taken:
+        """The clients, gathered now or as expected."""
+        gathered = self._gathered(places)
+        columns = dict(gathered.columns) or {name: like[:0] for name, like in self._shapes.items()}
+        if not columns:
+            raise DataError(f"no client of the first cohort could be loaded: {next(iter(gathered.failed.values()))}")
+        self._shapes = {name: column[:0] for name, column in columns.items()}
+        self._longest = _grown(self._longest, int(gathered.counts.max(initial=1)))
+        self._rows = _grown(self._rows, max(int(gathered.counts.sum()), self._longest))  # a batch is a window of rows
+        self._clients = _grown(self._clients, max(len(gathered.counts), 1))
+        return Taken(self._placed(columns, gathered), np.arange(len(gathered.counts)), gathered.places, gathered.failed)
+
+    def expect(self, places: Array) -> None:
+        """Begins to gather."""
+        self._coming = places.tobytes(), self._pool.submit(self._gather, places)
+
+    def _gathered(self, places: Array) -> Gathered:
+        coming, self._coming = self._coming, None
+        if coming is not None and coming[0] == places.tobytes():
+            return coming[1].result()
+        return self._gather(places)
+
+    def _placed(self, columns: dict[str, Array], gathered: Gathered) -> Columns:
+        counts = gathered.counts
+        usable = gathered.usable
+        for name, column in columns.items():
+            cast = _readable(name, column)
+            if cast is not column:
+                usable = usable & _usable(cast, counts)  # float32 has infinities where float64 has numbers
+                columns[name] = cast
+        words = self._words[gathered.places]
+        return Columns(
+            {name: jnp.asarray(_filled(column, self._rows)) for name, column in columns.items()},
+            _filled((np.cumsum(counts) - counts).astype(np.int32), self._clients),
+            _filled(counts.astype(np.int32), self._clients),
+            _filled(usable, self._clients),
+            Key(_filled(words[:, 0], self._clients), _filled(words[:, 1], self._clients)),
+            self._longest,
+        )
+
+
+def _grown(size: int, wanted: int) -> int:
+    return size if wanted <= size else max(wanted, size + size // 5)
+
+
+def _filled(array: Array, length: int) -> Array:
+    """The array with zeros after it, to a length."""
+    if len(array) == length:
+        return array
+    filled = np.zeros((length, *array.shape[1:]), array.dtype)
+    filled[: len(array)] = array
+    return filled
+
+
+def _usable(column: Array, counts: Array) -> Array:
+    """Which clients hold neither NaN nor infinity, from their rows one after the other."""
+    bad = ~np.isfinite(column.reshape(len(column), -1)).all(axis=1) if column.dtype.kind == "f" else None
+    if bad is None or not bad.any():
+        return np.ones(len(counts), bool)
+    return ~np.logical_or.reduceat(bad, np.cumsum(counts) - counts)
 
 
 def on_device(population: Population) -> Columns:
@@ -49,7 +185,7 @@ _ON_DEVICE: WeakKeyDictionary[Population, Columns] = WeakKeyDictionary()
 
 def _placed(population: Population) -> Columns:
     if int(population.offsets[-1]) >= 2**31:
-        raise DataError("a simulation holds fewer than 2**31 examples")
+        raise DataError("a simulation in memory holds fewer than 2**31 examples: save it with shoal.save_population")
     words = np.array([name_words(name) for name in population.names], np.uint32)
     readable = population
     for name, column in population.columns.items():
@@ -66,7 +202,7 @@ def _placed(population: Population) -> Columns:
     )
 
 
-def _readable(name: str, column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _readable(name: str, column: Array) -> Array:
     """The column in a dtype of the device."""
     if column.dtype in (np.int64, np.uint64, np.uint32):
         if column.size and not -(2**31) <= column.min() <= column.max() < 2**31:

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.algorithms import Algorithm, Report, Run, close_round, enter, open_round
-from shoal.cohort import Sampler
-from shoal.data import Population
+from shoal.data import LazyPopulation, Population
 from shoal.key import Key
-from shoal.simulation.columns import Columns, on_device
+from shoal.simulation.cohorts import Cohort, Cohorts
+from shoal.simulation.columns import Columns, Resident, Taken, source
 from shoal.simulation.folding import cohort_total, compiled_turn
 from shoal.simulation.records import RoundRecord, means
 
@@ -33,13 +33,14 @@ CALL_S = 0.25
 class CompiledRuntime:
     """Rounds as compiled calls."""
 
-    def __init__(self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key) -> None:
-        self._algorithm, self._sampler, self._names = algorithm, sampler, population.names
-        self._key = key.traceable()
-        self._host_key = key
-        self._columns = on_device(population)
+    def __init__(
+        self, algorithm: Algorithm[Any, Any, Any], population: Population | LazyPopulation, cohorts: Cohorts
+    ) -> None:
+        self._algorithm, self._cohorts, self._names = algorithm, cohorts, population.names
+        self._key = cohorts.key.traceable()
+        self._source = source(population, algorithm.check)
         self._lanes = lanes(algorithm, population)
-        self._most = -(-sampler.most(len(population)) // self._lanes) * self._lanes
+        self._most = -(-cohorts.most // self._lanes) * self._lanes
         self._pace = 1
         first = enter(algorithm)
         self.states: Any = jax.tree.map(lambda part: jnp.repeat(jnp.asarray(part)[None], len(population), 0), first)
@@ -53,47 +54,68 @@ class CompiledRuntime:
 
     def advance(self, run: Run[Any], rounds: int) -> tuple[Run[Any], list[RoundRecord]]:
         """Runs as many rounds as fit into a call's time, at most `rounds`."""
-        rounds = min(rounds, self._pace, ROUNDS)
         first = int(run.round)
-        cohorts, sizes = self._cohorts(first, rounds)
+        if isinstance(self._source, Resident):
+            drawn = self._cohorts.several(first, min(rounds, self._pace, ROUNDS))
+            taken = self._source.take(np.empty(0, np.int64))
+            places = [cohort.places for cohort in drawn]
+        else:
+            drawn = self._cohorts.several(first, min(rounds, 2))
+            taken = self._source.take(drawn[0].places)
+            places = [taken.local]
+            for cohort in drawn[1:]:
+                self._source.expect(cohort.places)
+            drawn = drawn[:1]
         begin = time.perf_counter()
-        run, self.states, reports, counted = _advance(
-            self._algorithm, self._lanes, self._columns, run, self.states, cohorts, sizes, np.int32(rounds), self._key
-        )
-        reports, counted = jax.device_get((reports, counted))
-        each = (time.perf_counter() - begin) / rounds
+        run, reports, counted = self._call(run, taken, places)
+        each = (time.perf_counter() - begin) / len(drawn)
         self._pace = max(1, min(ROUNDS, 2 * self._pace, int(CALL_S / each)))
-        return run, [self._record(first + i, i, reports, counted, cohorts, sizes) for i in range(rounds)]
+        return run, [self._record(first + i, i, reports, counted, drawn[i], taken) for i in range(len(drawn))]
 
-    def _cohorts(self, first: int, rounds: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def _call(self, run: Run[Any], taken: Taken, places: list[np.ndarray[Any, Any]]) -> tuple[Run[Any], Any, Any]:
+        """Runs one round for each list of places, which are those of `taken`."""
+        cohorts, sizes = self._padded(places)
+        gathered = not isinstance(self._source, Resident)
+        states = jax.tree.map(lambda s: s[taken.places], self.states) if gathered else self.states
+        run, states, reports, counted = _advance(
+            self._algorithm, self._lanes, taken.columns, run, states, cohorts, sizes, np.int32(len(places)), self._key
+        )
+        if gathered:
+            states = jax.tree.map(lambda every, some: every.at[taken.places].set(some), self.states, states)
+        self.states = states
+        return run, *jax.device_get((reports, counted))
+
+    def _padded(self, places: list[np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The places of the clients of each round, filled up with zeros; and how many they are."""
-        drawn = [
-            self._sampler.draw(self._host_key.split("round", first + i, "cohort"), len(self._names))
-            for i in range(rounds)
-        ]
-        longest = max(len(places) for places in drawn)
+        longest = max(map(len, places))
         if longest > self._most:  # once in a billion cohorts; the call is compiled again for the new size
             self._most = -(-longest // self._lanes) * self._lanes
         cohorts = np.zeros((ROUNDS, self._most), np.int32)
-        for row, places in zip(cohorts, drawn, strict=False):
-            row[: len(places)] = places
         sizes = np.zeros(ROUNDS, np.int32)
-        sizes[:rounds] = [len(places) for places in drawn]
+        for i, row in enumerate(places):
+            cohorts[i, : len(row)] = row
+            sizes[i] = len(row)
         return cohorts, sizes
 
-    def _record(self, number: int, i: int, reports: Report, counted: Any, cohorts: Any, sizes: Any) -> RoundRecord:
-        missing = np.flatnonzero(counted[i, : sizes[i]] == 0)
+    def _record(self, number: int, i: int, reports: Report, counted: Any, drawn: Cohort, taken: Taken) -> RoundRecord:
+        took_part = np.setdiff1d(drawn.places, np.fromiter(taken.failed, np.int64)) if taken.failed else drawn.places
+        silent = took_part[np.flatnonzero(counted[i, : len(took_part)] == 0)]
         return RoundRecord(
             number + 1,
             int(reports.clients[i]),
-            tuple(self._names[cohorts[i, j]] for j in missing),
+            tuple(self._names[place] for place in sorted((*silent.tolist(), *taken.failed))),
             bool(reports.released[i]),
             means({name: sums[i] for name, sums in reports.metrics.items()}),
+            lost=drawn.lost,
+            waited=drawn.waited,
+            failures=tuple(taken.failed.values()),
         )
 
 
-def lanes(algorithm: Algorithm[Any, Any, Any], population: Population) -> int:
-    """How many clients go in lockstep: some where all are equal and tiny, else one at a time."""
+def lanes(algorithm: Algorithm[Any, Any, Any], population: Population | LazyPopulation) -> int:
+    """How many clients go in lockstep: some where all are known to be equal and tiny, else one at a time."""
+    if isinstance(population, LazyPopulation):
+        return 1
     equal = population.counts.min() == population.longest
     tiny = algorithm.layout.size <= 1024 and population.longest <= 256
     return min(32, len(population)) if equal and tiny else 1

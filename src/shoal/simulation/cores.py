@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.algorithms import Algorithm, Run, close_round, enter, open_round
-from shoal.cohort import Sampler
-from shoal.data import Population
+from shoal.data import LazyPopulation, Population
 from shoal.key import Key
-from shoal.simulation.columns import Columns, on_device
+from shoal.simulation.cohorts import Cohorts
+from shoal.simulation.columns import Columns, source
 from shoal.simulation.folding import cohort_total, compiled_turn
 from shoal.simulation.records import RoundRecord, means
 
@@ -34,12 +34,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def suits(algorithm: Algorithm[Any, Any, Any], sampler: Sampler, population: Population) -> bool:
+def suits(algorithm: Algorithm[Any, Any, Any], cohorts: Cohorts) -> bool:
     """Whether a model is large enough, on a CPU with several cores, and clients remember nothing."""
     return (
         algorithm.layout.size >= LARGE
         and jax.default_backend() == "cpu"
-        and min(cores(), sampler.most(len(population))) > 1
+        and min(cores(), cohorts.most) > 1
         and not jax.tree.leaves(enter(algorithm))
     )
 
@@ -47,11 +47,12 @@ def suits(algorithm: Algorithm[Any, Any, Any], sampler: Sampler, population: Pop
 class CoresRuntime:
     """Rounds whose cohort is shared out over the cores."""
 
-    def __init__(self, algorithm: Algorithm[Any, Any, Any], population: Population, sampler: Sampler, key: Key) -> None:
-        self._algorithm, self._sampler, self._names, self._key = algorithm, sampler, population.names, key
-        self._counts = population.counts
-        self._columns = on_device(population)
-        self._threads = min(cores(), sampler.most(len(population)))
+    def __init__(
+        self, algorithm: Algorithm[Any, Any, Any], population: Population | LazyPopulation, cohorts: Cohorts
+    ) -> None:
+        self._algorithm, self._cohorts, self._names = algorithm, cohorts, population.names
+        self._source = source(population, algorithm.check)
+        self._threads = min(cores(), cohorts.most)
         self._pool = ThreadPoolExecutor(self._threads)
         self.states: Any = ()
 
@@ -64,28 +65,41 @@ class CoresRuntime:
     def advance(self, run: Run[Any], rounds: int) -> tuple[Run[Any], list[RoundRecord]]:
         """Runs one round."""
         number = int(run.round)
-        key = self._key.split("round", number)
-        places = self._sampler.draw(key.split("cohort"), len(self._names))
-        parts = _shares(places, self._counts, self._threads)
-        width = max(self._sampler.most(len(self._names)), *map(len, parts))
+        key = self._cohorts.key.split("round", number)
+        drawn, *coming = self._cohorts.several(number, min(rounds, 2))
+        taken = self._source.take(drawn.places)
+        for cohort in coming:
+            self._source.expect(cohort.places)
+        parts = _shares(taken.local, np.asarray(taken.columns.count), self._threads)
+        width = max(self._cohorts.most, *map(len, parts))
         run = jax.tree.map(jnp.asarray, run)
-        totals, present = zip(*self._totals(run, parts, width, key), strict=True)
+        totals, present = zip(*self._totals(run, taken.columns, parts, width, key), strict=True)
         run, report = _close(self._algorithm, run, totals, key.traceable())
         report, present = jax.device_get((report, present))
         counted = {p: bool(c) for part, cs in zip(parts, present, strict=True) for p, c in zip(part, cs, strict=False)}
-        rejected = tuple(self._names[place] for place in places if not counted[place])
-        record = RoundRecord(number + 1, int(report.clients), rejected, bool(report.released), means(report.metrics))
+        silent = [int(place) for place, local in zip(taken.places, taken.local, strict=True) if not counted[int(local)]]
+        record = RoundRecord(
+            number + 1,
+            int(report.clients),
+            tuple(self._names[place] for place in sorted((*silent, *taken.failed))),
+            bool(report.released),
+            means(report.metrics),
+            lost=drawn.lost,
+            waited=drawn.waited,
+            failures=tuple(taken.failed.values()),
+        )
         return run, [record]
 
-    def _totals(self, run: Run[Any], parts: list[list[int]], width: int, key: Key) -> list[Any]:
-        arguments = [self._arguments(run, part, width, key) for part in parts]
+    def _totals(self, run: Run[Any], columns: Columns, parts: list[list[int]], width: int, key: Key) -> list[Any]:
+        arguments = [_arguments(run, columns, part, width, key) for part in parts]
         leaves, tree = jax.tree.flatten(arguments[0])
         call = _compiled_part(self._algorithm, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         return list(self._pool.map(lambda given: jax.block_until_ready(call(*given)), arguments))
 
-    def _arguments(self, run: Run[Any], part: list[int], width: int, key: Key) -> tuple[Any, ...]:
-        cohort = np.array(part + [0] * (width - len(part)), np.int32)
-        return self._columns, run, cohort, np.int32(len(part)), key.traceable()
+
+def _arguments(run: Run[Any], columns: Columns, part: list[int], width: int, key: Key) -> tuple[Any, ...]:
+    cohort = np.array(part + [0] * (width - len(part)), np.int32)
+    return columns, run, cohort, np.int32(len(part)), key.traceable()
 
 
 @lru_cache(maxsize=16)

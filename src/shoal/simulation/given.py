@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from shoal.data import Population
+from shoal.data import LazyPopulation, Population
 from shoal.describe import digest
 from shoal.errors import DataError, SettingError
 from shoal.examples import Examples
 from shoal.plan import Plan
 from shoal.simulation.evaluation import readable
 
+Clients = Population | LazyPopulation | Mapping[str, Any]
+"""What a plan runs on: a population, or for algorithms that read something else than rows, their data by client."""
 
-def prepared(plan: Plan, population: Any, test: Any) -> tuple[Population | Mapping[str, Any], Any]:
+
+def prepared(plan: Plan, population: Any, test: Any) -> tuple[Clients, Any]:
     """The clients to run the plan on, and the test without clients that hold NaN or infinity.
 
     PlanError or DataError if they do not fit the plan.
@@ -27,7 +30,7 @@ def prepared(plan: Plan, population: Any, test: Any) -> tuple[Population | Mappi
     plan.check(len(clients))
     if isinstance(clients, Population):
         readable(plan.algorithm, clients)
-    else:
+    elif not isinstance(clients, LazyPopulation):  # whose clients are checked when they are loaded
         for data in clients.values():
             plan.algorithm.check(data)
     if isinstance(test, Population):
@@ -39,9 +42,9 @@ def prepared(plan: Plan, population: Any, test: Any) -> tuple[Population | Mappi
     return clients, test
 
 
-def _clients(population: Any, *, reads_rows: bool) -> Population | Mapping[str, Any]:
+def _clients(population: Any, *, reads_rows: bool) -> Clients:
     """A population; or, for an algorithm that reads something else than rows, the mapping that was given."""
-    if isinstance(population, Population):
+    if isinstance(population, Population | LazyPopulation):
         return population
     if not isinstance(population, Mapping):
         raise DataError(f"a population is a Population or a dict of clients, not a {type(population).__name__}")
@@ -50,6 +53,8 @@ def _clients(population: Any, *, reads_rows: bool) -> Population | Mapping[str, 
         raise DataError("a population has at least one client")
     if not reads_rows:
         return given
+    if all(callable(data) for data in given.values()):
+        return LazyPopulation.of(given)
     rows = {
         name: {column: data.rows(column) for column in data.columns} if isinstance(data, Examples) else data
         for name, data in given.items()
@@ -57,7 +62,7 @@ def _clients(population: Any, *, reads_rows: bool) -> Population | Mapping[str, 
     return Population.from_clients(rows)
 
 
-def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any) -> dict[str, str]:
+def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any, availability: Any) -> dict[str, str]:
     """What decides a run's numbers: a checkpoint of another run must not be taken for this one's."""
     return {
         "plan": plan.digest(),
@@ -65,6 +70,7 @@ def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any) -
         "population": _data_digest(clients),
         "start": digest(None if start is None else np.asarray(start)),
         "runtime": f"{runtime}",
+        "availability": digest(availability),
     }
 
 

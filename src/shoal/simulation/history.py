@@ -16,10 +16,16 @@ from shoal.extras import needed
 SHOWN = 20
 """How many rounds are printed; the others are in `rows`."""
 
+COUNTS = ("round", "clients", "rejected", "lost", "waited", "released", "seconds")
+"""What is told of rounds beside metrics."""
+
 
 @dataclass(frozen=True)
 class History:
     """A row for each round: the round, the clients that contributed, those rejected, metrics, and seconds.
+
+    Where clients come and go: `lost`, how many left before their contribution arrived, and `waited`, how often the
+    round found too few.
 
     Metrics of training are named as the model names them, those of evaluation with "test" before.
 
@@ -88,7 +94,7 @@ class History:
         return figure
 
     def _metrics(self) -> list[str]:
-        return [name for name in self.names if name not in ("round", "clients", "rejected", "released", "seconds")]
+        return [name for name in self.names if name not in COUNTS]
 
 
 def _spread(rows: Sequence[dict[str, Any]], shown: int) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ from shoal.algorithms import Run
 class RoundRecord:
     """One round: how many contributed, whose contribution was rejected, and the metrics' means.
 
-    `released` is False for a round that changed nothing because too few took part.
+    `released` is False for a round that changed nothing because too few took part. `lost` is how many were chosen and
+    left before their contribution arrived, `waited` how often the round found too few and looked again. `failures`
+    says of rejected clients that could not be loaded what went wrong.
     """
 
     round: int
@@ -21,6 +23,9 @@ class RoundRecord:
     rejected: tuple[str, ...]
     released: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
+    lost: int = 0
+    waited: int = 0
+    failures: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shoal.algorithms import Run
 from shoal.algorithms import start as begin
-from shoal.data import Population
-from shoal.errors import DivergedError, RejectedError, SettingError, UnsupportedError
+from shoal.data import LazyPopulation, Population
+from shoal.errors import CheckpointError, DivergedError, RejectedError, SettingError, UnsupportedError
 from shoal.key import Key
 from shoal.plan import Plan
 from shoal.settings import number, whole
+from shoal.simulation.availability import Availability
+from shoal.simulation.callbacks import Audience, Beginning, Callback, Function, audience, checked
 from shoal.simulation.checkpoint import Checkpoint
+from shoal.simulation.cohorts import Cohorts
 from shoal.simulation.compiled import CompiledRuntime
 from shoal.simulation.cores import CoresRuntime, suits
 from shoal.simulation.evaluation import Evaluation, evaluate, measure
@@ -29,6 +32,7 @@ from shoal.simulation.given import identity, prepared
 from shoal.simulation.history import History
 from shoal.simulation.interrupts import interrupts
 from shoal.simulation.local import LocalRuntime
+from shoal.simulation.model_file import check_model_place, write_model
 from shoal.simulation.records import RoundRecord, Runtime
 
 Test = Population | Callable[[Any], Mapping[str, float]]
@@ -37,11 +41,17 @@ Test = Population | Callable[[Any], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a simulation leaves: the plan, the server's last state, and the history."""
+    """What a simulation leaves: the plan, the server's last state, the history, and why it stopped if it did.
+
+    `stopped` is a sentence if a callback ended the run before the plan's last round. `failures` says of clients that
+    could not be loaded what went wrong, each sentence once.
+    """
 
     plan: Plan
     run: Run[Any]
     history: History
+    stopped: str | None = None
+    failures: tuple[str, ...] = ()
 
     @property
     def state(self) -> Any:
@@ -72,6 +82,14 @@ class Result:
         """The model's scores for rows, from which predictions are made."""
         return self._model.outputs(self.vector, x)
 
+    def save(self, path: str | Path) -> None:
+        """Writes the model's named arrays as safetensors, for `load_vector` and every program that reads such files."""
+        try:
+            check_model_place(Path(path), self.plan)
+            write_model(Path(path), self.vector, plan=self.plan, round=int(self.run.round))
+        except OSError as error:
+            raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+
     @property
     def _model(self) -> Any:
         model = getattr(self.plan.algorithm, "model", None)
@@ -80,24 +98,26 @@ class Result:
         return model
 
     def __str__(self) -> str:
-        return str(self.history)
+        return "\n".join(str(part) for part in (self.history, self.stopped) if part)
 
     def __rich__(self) -> Any:
-        return self.history.table()
+        return Group(self.history.table(), *([self.stopped] if self.stopped else []))
 
 
 def simulate(
     plan: Plan,
-    population: Population | Mapping[str, Any],
+    population: Population | LazyPopulation | Mapping[str, Any],
     *,
     test: Test | None = None,
     every: int = 10,
     seed: int = 0,
     start: Any = None,
     runtime: Literal["auto", "compiled", "local"] = "auto",
+    availability: Availability | None = None,
     checkpoint: str | Path | None = None,
     save_every_s: float = 30.0,
     on_reject: Literal["count", "stop"] = "count",
+    callbacks: Sequence[Callback | Function] = (),
     progress: Literal["auto", "off"] = "auto",
 ) -> Result:
     """Runs a plan on a population in this process.
@@ -108,17 +128,23 @@ def simulate(
     algorithms, whole cohorts in one call; "local" runs everything, one client after another; "auto" takes the
     first that can.
 
-    A `population` may also be a dict of clients, as `Population.from_clients` takes it.
+    A `population` may also be a dict of clients, as `Population.from_clients` takes it, or of functions that load
+    them (see `LazyPopulation`). `availability` says how clients come and go; without it all are always there.
 
     With `checkpoint`, the run is saved there every `save_every_s` seconds, at the end, and at Ctrl-C, which then
     waits for the rounds of the call that runs; a second one does not. If the file exists the run goes on from
     it, to the same model to the bit.
 
-    A contribution that is not finite is rejected, the round goes on, and the history counts it; with
-    `on_reject="stop"` it raises RejectedError.
+    A contribution that is not finite, or a client that cannot be loaded, is rejected, the round goes on, and the
+    history counts it; with `on_reject="stop"` it raises RejectedError.
+
+    `callbacks` follow the run: `EarlyStop`, `SaveModel`, the logs `CsvLog`, `ParquetLog` and `TensorBoard`, or a
+    function, which is called when the run is evaluated, with the rows since the last time and the run, and stops
+    it by returning True or a sentence.
 
     Raises PlanError for a plan that cannot run here, DataError for data that does not fit, CheckpointError for
-    a checkpoint of another run or one that cannot be written, DivergedError when the model itself is not finite.
+    a checkpoint of another run or one that cannot be written, DivergedError when the model itself is not finite,
+    CallbackError for a callback that fails.
 
     >>> from shoal import models
     >>> from shoal.algorithms import FedAvg
@@ -131,14 +157,19 @@ def simulate(
     if on_reject not in ("count", "stop"):
         raise SettingError(f"on_reject is 'count' or 'stop', not {on_reject!r}")
     save_every_s = number(save_every_s, "a run is saved every 0 or more seconds", lambda v: v >= 0)
+    callbacks = checked(callbacks)
     clients, test = prepared(plan, population, test)
     key = Key.from_seed(seed)
-    runs_in = _runtime(plan, clients, runtime, key)
+    if availability is not None and not isinstance(availability, Availability):
+        raise SettingError(f"availability is an Availability(online=..., drop_out=...), not {availability!r}")
+    cohorts = Cohorts(tuple(clients), plan.sampler, key, plan.min_clients, availability)
+    runs_in = _runtime(plan, clients, runtime, cohorts)
     saved = None
     if checkpoint is not None:
-        saved = Checkpoint(Path(checkpoint), identity(plan, clients, seed=seed, start=start, runtime=runs_in))
+        which = identity(plan, clients, seed=seed, start=start, runtime=runs_in, availability=availability)
+        saved = Checkpoint(Path(checkpoint), which)
         saved.prepare()
-    simulation = _Simulation(plan, runs_in, test, every, on_reject, save_every_s, saved)
+    simulation = _Simulation(plan, runs_in, test, every, on_reject, save_every_s, saved, callbacks)
     return simulation.run(_begun(plan, key, start), progress)
 
 
@@ -147,30 +178,47 @@ class _Simulation:
 
     def __init__(
         self, plan: Plan, runtime: Runtime, test: Test | None, every: int, on_reject: str, save_every_s: float,
-        checkpoint: Checkpoint | None,
+        checkpoint: Checkpoint | None, callbacks: Sequence[Callback | Function],
     ) -> None:  # fmt: skip
         self._plan, self._runtime, self._test, self._every = plan, runtime, test, every
         self._on_reject, self._save_every_s, self._checkpoint = on_reject, save_every_s, checkpoint
+        self._callbacks = callbacks
         self._rows: list[dict[str, Any]] = []
+        self._failures: dict[str, None] = {}
         self._saved = time.monotonic()
 
     def run(self, run: Run[Any], progress: str) -> Result:
         """Every round that is left."""
         run = self._resumed(run)
-        with _bar(progress) as bar, interrupts(deferred=self._checkpoint is not None) as interrupted:
+        beginning = Beginning(self._plan, run, self._every, self._test is not None, tuple(self._rows))
+        with (
+            _bar(progress) as bar,
+            interrupts(deferred=self._checkpoint is not None) as interrupted,
+            audience(self._callbacks, beginning, self._rows) as listeners,
+        ):
             task = bar.add_task("rounds", total=self._plan.rounds, completed=int(run.round))
-            while int(run.round) < self._plan.rounds:
-                run = self._advance(run)
+            stopped = self._told(listeners, run)
+            while stopped is None and int(run.round) < self._plan.rounds:
+                run = self._advance(run, listeners)
+                stopped = self._told(listeners, run)
                 bar.update(task, completed=int(run.round), description=self._headline())
                 if interrupted():
                     self._save(run)
                     raise KeyboardInterrupt
-        self._save(run)
-        return Result(self._plan, run, History(tuple(self._rows)))
+            self._save(run)
+        return Result(self._plan, run, History(tuple(self._rows)), stopped, failures=tuple(self._failures))
 
-    def _advance(self, run: Run[Any]) -> Run[Any]:
+    def _told(self, listeners: Audience, run: Run[Any]) -> str | None:
+        """Why a callback stops the run, if one does; if one fails, the run is saved all the same."""
+        try:
+            return listeners.tell(self._rows, run)
+        except Exception:
+            self._save(run)
+            raise
+
+    def _advance(self, run: Run[Any], listeners: Audience) -> Run[Any]:
         first = int(run.round)
-        stop = min(self._plan.rounds, first + self._every - first % self._every)
+        stop = min(listeners.next_stop(first), first + self._every - first % self._every)
         started = time.perf_counter()
         run, records = self._runtime.advance(run, stop - first)
         each = (time.perf_counter() - started) / len(records)
@@ -201,6 +249,11 @@ class _Simulation:
 
     def _refuse(self, records: list[RoundRecord]) -> None:
         for record in records:
+            self._failures.update(dict.fromkeys(record.failures))
+            if record.failures and self._on_reject == "stop":
+                raise RejectedError(
+                    f"round {record.round}: {record.failures[0]}. With on_reject='count' the run goes on without it"
+                )
             if record.rejected and self._on_reject == "stop":
                 raise RejectedError(
                     f"round {record.round}: the contribution of {', '.join(map(repr, record.rejected[:5]))} is not "
@@ -241,11 +294,11 @@ def _begun(plan: Plan, key: Key, start: Any) -> Run[Any]:
     return replace(run, state=replace(run.state, vector=vector))
 
 
-def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
+def _runtime(plan: Plan, population: Any, runtime: str, cohorts: Cohorts) -> Runtime:
     algorithm = plan.algorithm
     if runtime not in ("auto", "compiled", "local"):
         raise SettingError(f"a runtime is 'auto', 'compiled' or 'local', not {runtime!r}")
-    compiles = algorithm.traceable and isinstance(population, Population)
+    compiles = algorithm.traceable and isinstance(population, Population | LazyPopulation)
     if compiles:
         _check_hashable(algorithm)
     if runtime == "compiled" and not compiles:
@@ -254,9 +307,8 @@ def _runtime(plan: Plan, population: Any, runtime: str, key: Key) -> Runtime:
             "cannot run: use runtime='local', or 'auto'"
         )
     if compiles and runtime != "local":
-        kind = CoresRuntime if suits(algorithm, plan.sampler, population) else CompiledRuntime
-        return kind(algorithm, population, plan.sampler, key)
-    return LocalRuntime(algorithm, population, plan.sampler, key)
+        return (CoresRuntime if suits(algorithm, cohorts) else CompiledRuntime)(algorithm, population, cohorts)
+    return LocalRuntime(algorithm, population, cohorts)
 
 
 def _check_hashable(algorithm: Any) -> None:
@@ -269,6 +321,7 @@ def _check_hashable(algorithm: Any) -> None:
 
 def _row(record: RoundRecord, seconds: float) -> dict[str, Any]:
     row: dict[str, Any] = {"round": record.round, "clients": record.clients, "rejected": len(record.rejected)}
+    row |= {name: count for name, count in (("lost", record.lost), ("waited", record.waited)) if count}
     if not record.released:
         row["released"] = False
     return row | dict(record.metrics) | {"seconds": seconds}
