@@ -97,7 +97,7 @@ def test_a_client_whose_loader_raises_is_rejected_and_the_round_goes_on(plan, ru
 @pytest.mark.parametrize("runtime", ["auto", "local"])
 def test_a_run_stops_at_a_loader_that_raises_if_asked(runtime):
     everyone = shoal.Plan(PLAN.algorithm, rounds=3)
-    with pytest.raises(RejectedError, match="round 1: client 'c2' could not be loaded.*FileNotFoundError") as error:
+    with pytest.raises(RejectedError, match=r"round 1: client 'c2' could not be loaded.*FileNotFoundError") as error:
         shoal.simulate(everyone, shoal.LazyPopulation(RAGGED.names, failing), on_reject="stop", runtime=runtime)
     assert "Smith" not in str(error.value)
 
@@ -134,8 +134,8 @@ def test_where_no_client_can_be_loaded_the_run_says_why():
     def load(name):
         raise PermissionError
 
-    with pytest.raises(DataError, match="no client of the first cohort could be loaded: client 'c0'.*PermissionError"):
-        shoal.simulate(PLAN, shoal.LazyPopulation(["c0"] * 1 + ["c1", "c2"], load))
+    with pytest.raises(DataError, match=r"no client of the first cohort could be loaded: client 'c0'.*PermissionError"):
+        shoal.simulate(PLAN, shoal.LazyPopulation(["c0", "c1", "c2"], load))
 
 
 def test_a_lazy_population_has_named_clients_and_a_function():

@@ -57,6 +57,7 @@ class Cohorts:
             if len(places) < self.min_clients:  # only random sizes can be: the plan was checked
                 raise self._too_few(number, places, 1)
             return Cohort(places)
+        kept = np.empty(0, np.int64)
         for check in range(self.availability.patience):
             at = key.split("check", check) if check else key
             there = self.availability.there(self.names, self._places, number + 1, check + 1, at)

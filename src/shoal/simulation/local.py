@@ -75,7 +75,7 @@ class LocalRuntime:
             return {self._names[place]: _at(taken, local) for place, local in pairs}, failed
         loaded: dict[str, Any] = {}
         failed = {}
-        for place in places:
+        for place in map(int, places):
             name = self._names[place]
             if not isinstance(self._clients, LazyPopulation):
                 loaded[name] = self._clients[name]
