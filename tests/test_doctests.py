@@ -9,13 +9,18 @@ import pkgutil
 import pytest
 
 import shoal
+from shoal.errors import MissingExtraError
 
 MODULES = ["shoal", *sorted(found.name for found in pkgutil.walk_packages(shoal.__path__, "shoal."))]
 
 
 def examples_of(name):
     finder = doctest.DocTestFinder(exclude_empty=True)
-    return [test for test in finder.find(importlib.import_module(name), name) if test.examples]
+    try:
+        module = importlib.import_module(name)
+    except MissingExtraError as error:
+        pytest.skip(f"{error}, or  make torch  in a clone, and test again")
+    return [test for test in finder.find(module, name) if test.examples]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -28,5 +33,5 @@ def test_the_examples_of_a_modules_docstrings_hold(name):
 
 
 def test_there_are_examples_in_every_part():
-    having = {name.split(".")[1] for name in MODULES if "." in name and examples_of(name)}
+    having = {name.split(".")[1] for name in MODULES if "." in name and "torch" not in name and examples_of(name)}
     assert {"aggregation", "algorithms", "analytics", "data", "models", "simulation", "steps"} <= having

@@ -4,8 +4,11 @@ from .jax import JaxModel as JaxModel
 from .jax import from_functions as from_functions
 from .lstm import char_lstm as char_lstm
 from .lstm import word_lstm as word_lstm
+from .keras import from_keras as from_keras
 from .metrics import auc as auc
 from .sklearn import SklearnModel as SklearnModel
+from .torch import TorchModel as TorchModel
+from .torch import from_torch as from_torch
 from .zoo import cnn as cnn
 from .zoo import linear as linear
 from .zoo import logistic as logistic
