@@ -49,13 +49,18 @@ def contender(work: Workload, name: str) -> Any:
 
 
 class Worker:
-    """A contender's process, seen from the benchmark."""
+    """A contender's process, seen from the benchmark: `python -m MODULE ARGUMENTS`."""
 
-    def __init__(self, workload: str, name: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.contender", workload, name]
+    def __init__(self, name: str, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", module, *arguments]
         self.name = name
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._ask("ready")
+        self.ask("ready")
+
+    @staticmethod
+    def of(workload: str, name: str) -> Worker:
+        """The process of a contender by name."""
+        return Worker(name, "benchmarks.contender", workload, name)
 
     def __enter__(self) -> Self:
         return self
@@ -66,14 +71,15 @@ class Worker:
 
     def run(self, rounds: int) -> float:
         """Seconds of so many rounds from the beginning."""
-        return float(self._ask(f"run {rounds}"))
+        return float(self.ask(f"run {rounds}"))
 
     def vector(self, file: str) -> np.ndarray[Any, Any]:
         """The parameters after the last run."""
-        self._ask(f"vector {file}")
+        self.ask(f"vector {file}")
         return np.load(file)
 
-    def _ask(self, question: str) -> str:
+    def ask(self, question: str) -> str:
+        """Its answer to a line."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(question + "\n")
@@ -85,8 +91,12 @@ class Worker:
 
 
 def main() -> None:
+    """Answers for a contender by name."""
+    serve(contender(make(sys.argv[1]), sys.argv[2]))
+
+
+def serve(it: Any) -> None:
     """Answers until stdin ends."""
-    it = contender(make(sys.argv[1]), sys.argv[2])
     for line in sys.stdin:
         match line.split():
             case ["run", rounds]:
@@ -96,6 +106,8 @@ def main() -> None:
             case ["vector", file]:
                 np.save(file, it.vector())
                 answer = "saved"
+            case ["memory"]:
+                answer = str(it.memory())
             case _:
                 answer = "ready"
         print(answer, flush=True)

@@ -58,10 +58,10 @@ def run(report: Report, *, only: str, quick: bool) -> None:
 def _race(report: Report, race: Race, quick: bool) -> None:
     blocks = 1 if quick else race.blocks
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        ours = stack.enter_context(Worker(race.workload, "shoal"))
+        ours = stack.enter_context(Worker.of(race.workload, "shoal"))
         first = ours.run(1)
         others = [
-            stack.enter_context(Worker(race.workload, name)) for name in (*race.compiled, *race.torch, *race.shuffled)
+            stack.enter_context(Worker.of(race.workload, name)) for name in (*race.compiled, *race.torch, *race.shuffled)
         ]
         for worker in (ours, *others):
             worker.run(1)

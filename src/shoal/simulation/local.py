@@ -72,7 +72,7 @@ class LocalRuntime:
             taken = self._source.take(places)
             pairs = zip(taken.places, taken.local, strict=True)
             failed = {self._names[place]: why for place, why in taken.failed.items()}
-            return {self._names[place]: _at(taken, local) for place, local in pairs}, failed
+            return {self._names[int(place)]: _at(taken, local) for place, local in pairs}, failed
         loaded: dict[str, Any] = {}
         failed = {}
         for place in map(int, places):

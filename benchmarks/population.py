@@ -1,0 +1,100 @@
+"""A million clients on disk beside a thousand: memory, and the time for one client of the cohort.
+
+`python -m benchmarks.population FOLDER CLIENTS` is one contender: it maps a population of equal clients, makes it
+where it is missing, and answers on stdin as the contenders of the engine do.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contender import Worker, serve
+from benchmarks.report import Report
+
+ROWS, FEATURES, COHORT = 20, 10, 1000
+SIZES = (1_000, 1_000_000)
+BLOCKS, ROUNDS = 7, (10, 60)
+
+
+def measured(report: Report, *, quick: bool) -> None:
+    """Adds the rows."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        few, many = (
+            stack.enter_context(Worker(f"{size} clients", "benchmarks.population", f"{folder}/{size}", str(size)))
+            for size in SIZES
+        )
+        short, long = ROUNDS
+        times: dict[str, list[float]] = {few.name: [], many.name: []}
+        for worker in (few, many):
+            worker.run(short)
+        for _ in range(1 if quick else BLOCKS):
+            for worker in (few, many):
+                times[worker.name].append((worker.run(long) - worker.run(short)) / (long - short) / COHORT)
+        seconds = {name: statistics.median(taken) for name, taken in times.items()}
+        report.add("1,000,000 clients on disk beside 1,000, a client of the cohort", seconds[many.name], "s",
+                   reference=seconds[few.name], bound=1.15)  # fmt: skip
+        report.add("1,000,000 clients on disk, peak memory", float(many.ask("memory")), "GB", bound=1.5)
+
+
+class Contender:
+    """A logistic regression on a cohort of 1,000, from a population on disk."""
+
+    def __init__(self, folder: Path, clients: int) -> None:
+        import shoal
+
+        if not folder.exists():
+            _make(folder, clients)
+        self._shoal = shoal
+        self._population = shoal.open_population(folder)
+        self._algorithm = shoal.FedAvg(shoal.models.logistic(FEATURES), batch_size=ROWS, order="given")
+
+    def run(self, rounds: int) -> None:
+        """One call of simulate."""
+        plan = self._shoal.Plan(self._algorithm, rounds=rounds, cohort=COHORT)
+        self._shoal.simulate(plan, self._population, every=rounds, progress="off")
+
+    def memory(self) -> float:
+        """The most memory that this process has held, in GB."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _make(folder: Path, clients: int) -> None:
+    """In a process of its own, whose memory does not count."""
+    import multiprocessing
+
+    maker = multiprocessing.get_context("spawn").Process(target=make, args=(folder, clients))
+    maker.start()
+    maker.join()
+
+
+def make(folder: Path, clients: int) -> None:
+    """Saves a population of equal clients."""
+    import shoal
+
+    random = np.random.default_rng(0)
+    truth = random.normal(size=FEATURES).astype(np.float32)
+    x = random.standard_normal((clients * ROWS, FEATURES), np.float32)
+    y = (x @ truth > 0).astype(np.int32)
+    population = shoal.Population(
+        tuple(f"{place:07}" for place in range(clients)), {"x": x, "y": y}, np.arange(clients + 1) * ROWS
+    )
+    shoal.save_population(population, folder)
+
+
+def main() -> None:
+    """Answers until stdin ends."""
+    it: Any = Contender(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(it)
+
+
+if __name__ == "__main__":
+    main()
