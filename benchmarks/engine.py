@@ -61,7 +61,8 @@ def _race(report: Report, race: Race, quick: bool) -> None:
         ours = stack.enter_context(Worker.of(race.workload, "shoal"))
         first = ours.run(1)
         others = [
-            stack.enter_context(Worker.of(race.workload, name)) for name in (*race.compiled, *race.torch, *race.shuffled)
+            stack.enter_context(Worker.of(race.workload, name))
+            for name in (*race.compiled, *race.torch, *race.shuffled)
         ]
         for worker in (ours, *others):
             worker.run(1)
