@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from shoal.algorithms.model import Trained, Training
-from shoal.errors import DataError
+from shoal.errors import DataError, UnsupportedError
 from shoal.examples import Examples
 from shoal.key import Key
 from shoal.models.descent import descend
@@ -124,6 +124,13 @@ class JaxModel:
     def predict(self, vector: Vector, x: Array) -> np.ndarray[Any, Any]:
         """The label, or the number, of every row."""
         return np.asarray(self.loss.predict(self.outputs(vector, x)))
+
+    def fitted(self, vector: Vector) -> Any:
+        """The framework's own model with these weights, of a network that has one: a Keras model."""
+        make = getattr(self.network, "fitted", None)
+        if make is None:
+            raise UnsupportedError(f"{type(self.network).__name__} has no model of its own: see params(vector)")
+        return make(self.params(np.asarray(vector)))
 
 
 def from_functions(
