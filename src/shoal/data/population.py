@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from shoal.data.frames import Categories, chosen, features_of, names_of, numbers_of, values_of
 from shoal.data.gathered import Gathered
+from shoal.data.mapped import let_go, memory_map
 from shoal.errors import DataError, SettingError
 from shoal.examples import Examples
 from shoal.key import Key
@@ -85,30 +87,26 @@ class Population:
         return Population(tuple(split), columns, _offsets(counts))
 
     @staticmethod
-    def from_frame(frame: Any, *, client: str, label: str, features: Sequence[str] | None = None) -> Population:
-        """A population from a pandas data frame: one column says whose row it is, one is the label.
+    def from_frame(
+        frame: Any,
+        *,
+        client: str,
+        label: str | None = None,
+        features: Sequence[str] | None = None,
+        categories: Categories | None = None,
+    ) -> Population:
+        """A population from a data frame of pandas or Polars, or a pyarrow Table: one column says whose row it is.
 
-        `features` are the other columns unless named; they become `x`, in order. DataError if a column is
-        missing or is not numeric.
+        `label` names the column that becomes `y`. `features` are the other columns unless named; they become `x`, in
+        order. A text column becomes numbers by `categories`, which has the texts that it may hold: the number is
+        the place of the text. DataError if a column is missing or is not numeric.
         """
-        present = list(frame.columns)
-        if len(set(present)) < len(present):
-            raise DataError("two columns of the frame have the same name: rename one")
-        features = [n for n in present if n not in (client, label)] if features is None else list(features)
-        unknown = [name for name in (client, label, *features) if name not in present]
-        if unknown:
-            names = ", ".join(map(str, present))
-            raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {names}")
-        if not features:
-            raise DataError("there is no feature beside the client and the label")
-        texts = [n for n in features if frame[n].dtype.kind not in "biuf"]
-        if texts:
-            raise DataError(
-                f"features are numbers, and {', '.join(map(repr, texts))} are not: encode them, or name the "
-                "features to use"
-            )
-        x = np.stack([frame[name].to_numpy(np.float64) for name in features], axis=1)
-        return Population.from_arrays(x, frame[label].to_numpy(), groups=frame[client].to_numpy())
+        categories = {} if categories is None else categories
+        present = names_of(frame)
+        features = chosen(present, client=client, label=label, features=features, categories=categories)
+        x = features_of(frame, features, categories)
+        y = None if label is None else numbers_of(frame, label, categories)
+        return Population.from_arrays(x, y, groups=values_of(frame, client))
 
     def __repr__(self) -> str:
         shapes = ", ".join(
@@ -160,13 +158,15 @@ class Population:
     @property
     def mapped(self) -> bool:
         """Whether the columns lie on disk, and only what is read comes into memory."""
-        return any(_is_mapped(column) for column in self.columns.values())
+        return any(memory_map(column) is not None for column in self.columns.values())
 
     def gather(self, places: Any) -> Gathered:
         """The examples of the clients at some places, copied."""
         places = np.asarray(places, np.int64)
         rows = self._rows(places)
         columns = {name: np.take(np.asarray(column), rows, axis=0) for name, column in self.columns.items()}
+        for column in self.columns.values():
+            let_go(column)
         return Gathered(places, columns, self.counts[places], self.usable[places])
 
     def _rows(self, places: Column) -> Column:
@@ -266,13 +266,6 @@ def _column(name: str, values: Any) -> Column:
     if column.ndim == 0:
         raise DataError(f"column {name!r} is a single value; a column has a row for every example")
     return column
-
-
-def _is_mapped(column: Any) -> bool:
-    """Whether an array, or the array that it is a view of, is a memory map."""
-    while column is not None and not isinstance(column, np.memmap):
-        column = getattr(column, "base", None)
-    return column is not None
 
 
 def _group_labels(groups: Any) -> Column:
