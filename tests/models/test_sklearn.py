@@ -189,3 +189,24 @@ def test_data_that_does_not_fit_is_refused(x, y, message):
     population = shoal.Population.from_clients({"a": (x, y)})
     with pytest.raises(DataError, match=message):
         shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=1), population)
+
+
+@pytest.mark.parametrize("estimator", [SGDClassifier(), MLPClassifier((4,)), BernoulliNB()], ids=str)
+def test_a_client_that_holds_nan_is_rejected_and_the_others_learn(estimator):
+    population = classification(sizes=(30, 20, 25), classes=3)
+    x = population.columns["x"].copy()
+    x[35] = np.nan
+    rounds = 1 if isinstance(estimator, BernoulliNB) else 2
+    _, result = federated(estimator, population.with_column("x", x), rounds=rounds)
+    assert [(row["clients"], row["rejected"]) for row in result.history] == [(2, 1)] * rounds
+    assert np.isfinite(result.vector).all()
+
+
+@pytest.mark.parametrize("estimator", [SGDRegressor(), MLPRegressor(solver="sgd")], ids=str)
+def test_a_client_whose_training_runs_away_is_rejected(estimator):
+    population = regression(sizes=(30, 20, 25))
+    x = population.columns["x"].astype(float)
+    x[30:50] *= 1e120
+    _, result = federated(estimator, population.with_column("x", x), rounds=2, classes=None)
+    assert [(row["clients"], row["rejected"]) for row in result.history] == [(2, 1)] * 2
+    assert np.isfinite(result.vector).all()

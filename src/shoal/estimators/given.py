@@ -42,7 +42,7 @@ def own_copy(estimator: Any) -> Any:
     name = type(estimator).__name__
     if not isinstance(estimator, _base.BaseEstimator):
         raise SettingError(
-            f"an estimator is one of scikit-learn's, such as SGDClassifier(), not a {name}: models of shoal.models "
+            f"an estimator is one of scikit-learn's, such as SGDClassifier(), not of type {name}: models of shoal.models "
             "go into shoal.FedAvg and shoal.simulate"
         )
     try:

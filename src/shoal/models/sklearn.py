@@ -148,12 +148,13 @@ class SklearnModel:
             return Trained(self.layout.flatten(self._family.count(worker, x, y)), {})
         vector = np.asarray(vector)
         self._family.load(worker, self.layout.unflatten(vector), int(round) * training.epochs * len(y))
-        for epoch in range(training.epochs):
-            if hasattr(worker, "random_state"):
-                worker.random_state = key.split("epoch", epoch).integer()
-            if not _learns(worker, x, y):
-                return Trained(np.full_like(vector, np.nan), {})
-        return Trained(self.layout.flatten(self._family.arrays(worker)) - vector, {})
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that run away are rejected, and counted
+            for epoch in range(training.epochs):
+                if hasattr(worker, "random_state"):
+                    worker.random_state = key.split("epoch", epoch).integer()
+                if not _learns(worker, x, y):
+                    return Trained(np.full_like(vector, np.nan), {})
+            return Trained(self.layout.flatten(self._family.arrays(worker)) - vector, {})
 
     def fitted(self, vector: Vector) -> Any:
         """A scikit-learn estimator that is this model: it predicts, scores, and can be saved.
@@ -196,8 +197,7 @@ class SklearnModel:
 def _learns(worker: Any, x: Any, y: Any) -> bool:
     """Trains for an epoch; False if the numbers run away, of which linear models and perceptrons make an error."""
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            worker.partial_fit(x, y)
+        worker.partial_fit(x, y)
     except ValueError as error:
         if "overflow" in str(error) or "non-finite" in str(error):
             return False
