@@ -8,8 +8,6 @@ the order of a tree that the plan itself rebuilds.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from shoal.errors import CheckpointError
+from shoal.simulation.whole_file import check_place, write_whole
 
 VERSION = "1"
 
@@ -35,31 +34,20 @@ class Checkpoint:
     def prepare(self) -> None:
         """CheckpointError if nothing could be written here, before hours of work depend on it."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path.parent):
-                pass
+            check_place(self.path)
+        except IsADirectoryError as error:
+            raise CheckpointError(f"{self.path} is a folder: name a file for the checkpoint") from error
         except OSError as error:
             raise CheckpointError(f"nothing can be written to {self.path.parent}: {error.strerror}") from error
-        if self.path.is_dir():
-            raise CheckpointError(f"{self.path} is a folder: name a file for the checkpoint")
 
     def save(self, tree: Any, rows: list[dict[str, Any]]) -> None:
         """Writes a tree of arrays and the history so far; the old file stays until the new one is whole."""
         arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
         metadata = {**self._header(), "history": json.dumps(rows)}
-        name = ""
         try:
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(save(arrays, metadata))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self.path)
+            write_whole(self.path, save(arrays, metadata), mode=0o600)  # it holds what clients remember
         except OSError as error:
             raise CheckpointError(f"{self.path} could not be written: {error.strerror}") from error
-        finally:
-            if name:
-                Path(name).unlink(missing_ok=True)
 
     def load(self, like: Any) -> tuple[Any, list[dict[str, Any]]] | None:
         """The tree and the history that were saved, in the shape of `like`; None if there is no file.

@@ -1,0 +1,12 @@
+from shoal.simulation.callbacks.audience import Audience as Audience
+from shoal.simulation.callbacks.audience import audience as audience
+from shoal.simulation.callbacks.audience import checked as checked
+from shoal.simulation.callbacks.csv_log import CsvLog as CsvLog
+from shoal.simulation.callbacks.early_stop import EarlyStop as EarlyStop
+from shoal.simulation.callbacks.parquet_log import ParquetLog as ParquetLog
+from shoal.simulation.callbacks.protocol import Beginning as Beginning
+from shoal.simulation.callbacks.protocol import Callback as Callback
+from shoal.simulation.callbacks.protocol import Function as Function
+from shoal.simulation.callbacks.protocol import Listener as Listener
+from shoal.simulation.callbacks.save_model import SaveModel as SaveModel
+from shoal.simulation.callbacks.tensorboard import TensorBoard as TensorBoard
