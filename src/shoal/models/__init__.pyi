@@ -1,5 +1,6 @@
 from .equinox import from_equinox as from_equinox
 from .flax import from_flax as from_flax
+from .gpt import gpt as gpt
 from .jax import JaxModel as JaxModel
 from .jax import from_functions as from_functions
 from .lstm import char_lstm as char_lstm
