@@ -75,6 +75,7 @@ for use in (
     history.plot,
     history.to_pandas,
     lambda: shoal.models.SklearnModel(None, features=1),
+    lambda: shoal.FederatedClassifier,
     lambda: shoal.models.from_flax(None, shape=(1,), loss="squared"),
     lambda: shoal.models.from_equinox(None, loss="squared"),
 ):
@@ -94,6 +95,7 @@ def test_each_use_of_an_extra_that_is_not_installed_names_it(tmp_path):
         for package, extra in [
             ("matplotlib", "plot"),
             ("pandas", "pandas"),
+            ("sklearn", "sklearn"),
             ("sklearn", "sklearn"),
             ("flax", "flax"),
             ("equinox", "equinox"),
