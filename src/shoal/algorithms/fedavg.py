@@ -58,6 +58,7 @@ class Averaging(ABC):
         self.model.accept(self.training)
         if self.server_optimizer is not None:
             check_optimizer(self.server_optimizer, "server_optimizer")
+            self._check_statistics()
         if self.aggregation is None:  # pyright: ignore[reportUnnecessaryComparison]
             settle(self, aggregation=total() if self.model.additive else weighted_mean())
         if not isinstance(self.aggregation, Aggregation):
@@ -67,6 +68,14 @@ class Averaging(ABC):
             )
         if self.model.additive:
             self._check_counts()
+
+    def _check_statistics(self) -> None:
+        statistics = getattr(self.model, "statistics", ())
+        if statistics:
+            raise UnsupportedError(
+                "a server optimizer takes the mean change as a gradient, and running statistics are none: "
+                f"{', '.join(statistics[:3])}. Leave server_optimizer out, or normalise by GroupNorm or LayerNorm"
+            )
 
     def _check_counts(self) -> None:
         name = f"{self.model} is made of counts"

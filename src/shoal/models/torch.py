@@ -18,14 +18,18 @@ from shoal.examples import Examples
 from shoal.extras import needed
 from shoal.key import Key
 from shoal.models.losses import LossName
-from shoal.models.torch_descent import Descent, undisturbed
+from shoal.models.torch_descent import Descent, first_line, undisturbed
 from shoal.models.torch_flat import Flat, check_module, layout_of, vector_of
 from shoal.models.torch_losses import TorchLoss, torch_loss
 from shoal.models.torch_optimizers import check_factory, rule
 from shoal.models.torch_rows import inputs, labels, tensor
+from shoal.models.torch_twin import Twin
 from shoal.vector import Array, Layout, Vector
 
 torch = needed("torch", "torch")
+
+LARGE = 100_000
+"""From how many parameters an operation is worth more than one thread."""
 
 _ROWS = 256  # rows that are measured at once
 
@@ -98,12 +102,14 @@ class TorchModel:
     def check(self, data: Examples) -> None:
         """DataError if a column is missing, the module does not take the rows, or a label makes no sense."""
         rows, answers = data.rows(self.x), data.rows(self.y)
+        if isinstance(self.module, Twin):
+            self.module.check(rows)
         try:
             outputs = self._applied(rows[:1], self.flat.vector)
         except Exception as error:  # the module is the user's own code
             raise DataError(
                 f"rows of {self.x!r} have shape {rows.shape[1:]} and dtype {rows.dtype}, which this module does not "
-                f"take: {_line(error)}"
+                f"take: {first_line(error)}"
             ) from error
         if not isinstance(outputs, torch.Tensor) or len(outputs) != len(rows[:1]):
             raise DataError("a module gives one tensor of outputs, with a row for each row of its input")
@@ -115,6 +121,8 @@ class TorchModel:
         """The weights that the module had when it was given; of a function that makes one, fresh ones."""
         if isinstance(self.module, torch.nn.Module):
             return vector_of(self.module).numpy()
+        if isinstance(self.module, Twin):
+            return self.module.start(key)
         made = _made(self.module, key.integer())
         if layout_of(made) != self.layout:
             raise SettingError("the function makes modules of different shapes: it must make the same each time")
@@ -122,10 +130,12 @@ class TorchModel:
 
     def train(self, vector: Vector, data: Examples, *, training: Training, round: Any, key: Key) -> Trained:
         """Gradient descent on the mean loss of the client's batches."""
+        if not data.usable or not data.count:  # the client is rejected whatever comes of it
+            return Trained(np.zeros_like(np.asarray(vector)), {"loss": np.zeros(2, np.float32)})
         x, y = inputs(data.rows(self.x), self.device), labels(data.rows(self.y), self.loss, self.device)
         start = tensor(np.array(vector)).to(self.device)
         descent = self.descent(training)
-        with undisturbed(one_thread=False):
+        with undisturbed(one_thread=self.layout.size < LARGE):
             seed = int(key.low)
             total, seen = descent.train(start, x, y, rule=rule(training.optimizer, round), seed=seed)
         update = (self.flat.vector - start).cpu().numpy()
@@ -241,7 +251,3 @@ def _made(factory: Any, seed: int) -> Any:
     if not isinstance(module, torch.nn.Module):
         raise SettingError(f"the function makes a {type(module).__name__}, and an nn.Module is wanted")
     return module
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from shoal.algorithms.model import Correction, Training
+from shoal.errors import RunError, ShoalError
 from shoal.extras import needed
 from shoal.models.descent import BATCH
 from shoal.models.torch_flat import Flat
@@ -31,19 +32,25 @@ class Descent:
         norms = torch.nn.modules.batchnorm._BatchNorm
         self._normalises = any(isinstance(module, norms) for module in flat.module.modules())
         # Asked for outright, because the default is made anew at each step.
-        self._one = torch.ones((), device=flat.vector.device)
+        self._one = torch.ones((), dtype=torch.float32, device=flat.vector.device)
 
     def train(self, start: Tensor, x: Tensor, y: Tensor, *, rule: Rule, seed: int) -> tuple[float, int]:
         """Trains from `start`; the flat vector then holds the new weights. Returns the loss summed over the rows
-        seen, and their number.
+        seen, and their number; RunError if the module fails.
 
         Shuffles and dropout draw from torch's own generators, which are seeded here: put them back afterwards
         (see `undisturbed`).
         """
+        try:
+            return self._descend(start, x, y, rule, seed)
+        except ShoalError:
+            raise
+        except Exception as error:  # the module is the user's own code
+            raise RunError(f"the module failed in training: {first_line(error)}") from error
+
+    def _descend(self, start: Tensor, x: Tensor, y: Tensor, rule: Rule, seed: int) -> tuple[float, int]:
         self.flat.load(start)
         _seed(seed, start)
-        if not len(y):
-            return 0.0, 0
         step = self._step(rule, start[: len(self.flat.weights)])
         total, seen = 0.0, 0
         for rows, labels in batches(x, y, self._training):
@@ -139,14 +146,24 @@ class undisturbed:  # noqa: N801 (used as a function)
 
     def __enter__(self) -> None:
         self._state = torch.get_rng_state()
+        self._modes = torch.inference_mode(False), torch.enable_grad()
+        for mode in self._modes:
+            mode.__enter__()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
         self._threads = torch.get_num_threads()
         if self._one_thread:
             torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(None, None, None)
         torch.set_rng_state(self._state)
         if self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
         if self._one_thread:
             torch.set_num_threads(self._threads)
+
+
+def first_line(error: Exception) -> str:
+    """An error of somebody else's code in one line."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -308,6 +309,10 @@ def _runtime(plan: Plan, population: Any, runtime: str, cohorts: Cohorts) -> Run
         )
     if compiles and runtime != "local":
         return (CoresRuntime if suits(algorithm, cohorts) else CompiledRuntime)(algorithm, population, cohorts)
+    if runtime == "auto" and getattr(getattr(algorithm, "model", None), "engine", None) == "torch":
+        in_torch = importlib.import_module("shoal.simulation.torch")  # torch is optional, and slow to load
+        if in_torch.suits(algorithm, population):
+            return in_torch.TorchRuntime(algorithm, population, cohorts)
     return LocalRuntime(algorithm, population, cohorts)
 
 

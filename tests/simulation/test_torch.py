@@ -1,0 +1,189 @@
+"""The runtime for torch models beside the readable one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import shoal
+from shoal import (
+    Clip,
+    Collect,
+    Gaussian,
+    Mean,
+    Median,
+    PlainSum,
+    Quantize,
+    Remember,
+    Round,
+    SecureSum,
+    TopK,
+    Weigh,
+    models,
+)
+from shoal.errors import RunError, UnsupportedError
+from tests.conftest import classification
+
+torch = pytest.importorskip(
+    "torch", reason="needs torch, which the test command leaves out: run  make torch  and test again"
+)
+nn = torch.nn
+
+RAGGED = classification(sizes=(7, 3, 12, 5, 1, 30))
+AGGREGATIONS = {
+    "weighted": shoal.weighted_mean(),
+    "equal": shoal.mean(),
+    "capped": Weigh(5) >> PlainSum() >> Mean(),
+    "clipped": Clip(0.1) >> Weigh(5) >> PlainSum() >> Mean(),
+    "rounded": Round(3) >> PlainSum() >> Mean(),
+    "remembered": Remember(TopK(0.2)) >> Weigh(20) >> PlainSum() >> Mean(),
+    "median": Clip(1.0) >> Collect() >> Median(),
+    "noised": Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
+    "grid": Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold=2) >> Mean(),
+}
+
+
+def network(*middle):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), *middle, nn.ReLU(), nn.Linear(8, 2))
+
+
+def both(algorithm, population=RAGGED, *, rounds=4, **given):
+    plan = shoal.Plan(algorithm, rounds=rounds, cohort=given.pop("cohort", 4))
+    return [shoal.simulate(plan, population, seed=3, runtime=name, **given) for name in ("auto", "local")]
+
+
+def assert_same(fast, local, rtol=1e-5, atol=1e-6):
+    assert np.linalg.norm(local.vector) > 0
+    np.testing.assert_allclose(fast.vector, local.vector, rtol=rtol, atol=atol)
+    for one, other in zip(fast.history, local.history, strict=True):
+        assert one.keys() == other.keys()
+        metrics = one.keys() - {"seconds"}
+        np.testing.assert_allclose([one[m] for m in metrics], [other[m] for m in metrics], rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_every_aggregation_is_the_local_one_and_the_same_seed_twice_is_equal_to_the_bit(name):
+    model = models.from_torch(network(nn.Dropout(0.3)), loss="cross_entropy")
+    algorithm = shoal.FedProx(model, epochs=2, batch_size=4, aggregation=AGGREGATIONS[name])
+    fast, local = both(algorithm)
+    assert_same(fast, local, atol=5e-4 if name == "grid" else 1e-6)
+    assert both(algorithm)[0].vector.tobytes() == fast.vector.tobytes()
+
+
+@pytest.mark.parametrize("cohort", [None, 0.5, shoal.Poisson(0.3)], ids=str)
+@pytest.mark.parametrize("name", ["weighted", "clipped"])
+def test_every_cohort_is_the_local_one(cohort, name):
+    model = models.from_torch(network(), loss="cross_entropy")
+    assert_same(*both(shoal.FedAvg(model, aggregation=AGGREGATIONS[name]), cohort=cohort, rounds=8))
+
+
+def test_a_server_optimizer_and_a_schedule_are_the_local_ones():
+    model = models.from_torch(network(), loss="cross_entropy")
+    rate = shoal.schedules.cosine(0.3, rounds=4)
+    algorithm = shoal.FedAvg(model, client_optimizer=shoal.sgd(rate), server_optimizer=shoal.adam(0.05))
+    assert_same(*both(algorithm))
+
+
+@pytest.mark.parametrize("name", ["weighted", "clipped", "median"])
+def test_a_client_that_is_not_finite_is_rejected_and_keeps_its_state(name):
+    x = RAGGED.columns["x"].copy()
+    x[RAGGED.offsets[2]] = np.nan
+    model = models.from_torch(network(), loss="cross_entropy")
+    fast, local = both(shoal.FedAvg(model, aggregation=AGGREGATIONS[name]), RAGGED.with_column("x", x), cohort=None)
+    assert_same(fast, local)
+    assert fast.history.rows[0]["rejected"] == 1
+    wild = shoal.FedAvg(model, client_optimizer=shoal.sgd(1e38), steps=3, aggregation=AGGREGATIONS[name])
+    assert both(wild, cohort=None, rounds=1)[0].history.rows[0]["rejected"] == len(RAGGED)
+
+
+def test_what_clients_remember_comes_back_from_a_checkpoint(tmp_path):
+    model = models.from_torch(network(), loss="cross_entropy")
+    algorithm = shoal.FedAvg(model, aggregation=AGGREGATIONS["remembered"])
+    whole = shoal.simulate(shoal.Plan(algorithm, rounds=6, cohort=4), RAGGED)
+    plan, file = shoal.Plan(algorithm, rounds=6, cohort=4), tmp_path / "run"
+
+    def stop(rows, run):
+        return "so far" if len(rows) and rows[-1]["round"] >= 3 else None
+
+    shoal.simulate(plan, RAGGED, checkpoint=file, every=3, callbacks=[stop])
+    resumed = shoal.simulate(plan, RAGGED, checkpoint=file, every=3)
+    assert resumed.vector.tobytes() == whole.vector.tobytes()
+
+
+def test_clients_that_are_loaded_or_lie_on_disk_give_what_clients_in_memory_give(tmp_path):
+    model = models.from_torch(network(), loss="cross_entropy")
+    plan = shoal.Plan(shoal.FedAvg(model), rounds=3, cohort=4)
+    wanted = shoal.simulate(plan, RAGGED)
+    clients = {name: (RAGGED[name].rows("x"), RAGGED[name].rows("y")) for name in RAGGED}
+    loaded = shoal.simulate(plan, {name: lambda name=name: clients[name] for name in clients})
+    assert loaded.vector.tobytes() == wanted.vector.tobytes()
+
+    def broken(name):
+        if name == "c2":
+            raise OSError("gone")
+        return clients[name]
+
+    lazy = shoal.LazyPopulation(RAGGED.names, broken)
+    fast, local = both(shoal.FedAvg(model), lazy, cohort=None)
+    assert_same(fast, local)
+    assert fast.history.rows[0]["rejected"] == 1
+    assert fast.failures == local.failures
+
+
+def test_the_callers_random_numbers_and_threads_are_left_as_they_were():
+    model = models.from_torch(network(nn.Dropout(0.5)), loss="cross_entropy")
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with torch.no_grad():
+        both(shoal.FedAvg(model))
+        assert not torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def normalised():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_running_statistics_travel_and_are_averaged_and_single_rows_are_skipped():
+    model = models.from_torch(normalised(), loss="cross_entropy")
+    assert model.statistics == ("1.running_mean", "1.running_var")
+    fast, local = both(shoal.FedAvg(model, batch_size=4, order="given"), cohort=None, rounds=1)
+    assert_same(fast, local)
+    wanted = np.zeros(8)
+    for name in RAGGED:
+        module, rows = normalised(), RAGGED[name].rows("x")
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for i in range(0, len(rows), 4):
+            if len(rows) - i > 1:
+                y = torch.from_numpy(RAGGED[name].rows("y")[i : i + 4].astype(np.int64))
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(torch.from_numpy(rows[i : i + 4].copy())), y).backward()
+                optimizer.step()
+        wanted += module[1].running_mean.numpy() * len(rows)
+    np.testing.assert_allclose(fast.params["1.running_mean"], wanted / RAGGED.counts.sum(), rtol=1e-4, atol=1e-6)
+    assert int(model.fitted(fast.vector)[1].num_batches_tracked) == 0
+
+
+def test_a_server_optimizer_takes_no_running_statistics():
+    model = models.from_torch(normalised(), loss="cross_entropy")
+    with pytest.raises(UnsupportedError, match=r"running statistics.*1.running_mean.*GroupNorm"):
+        shoal.FedAvg(model, server_optimizer=shoal.adam(0.1))
+
+
+class Moody(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 2)
+
+    def forward(self, x):
+        if len(x) == 5 and self.training:
+            raise ArithmeticError("five rows")
+        return self.inner(x)
+
+
+def test_a_module_that_fails_in_training_names_the_client():
+    model = models.from_torch(Moody(), loss="cross_entropy")
+    with pytest.raises(RunError, match="client 'c3': the module failed in training: ArithmeticError: five rows"):
+        shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=1), RAGGED)
