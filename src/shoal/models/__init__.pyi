@@ -10,6 +10,9 @@ from .metrics import auc as auc
 from .sklearn import SklearnModel as SklearnModel
 from .torch import TorchModel as TorchModel
 from .torch import from_torch as from_torch
+from .torch_zoo import torch_char_lstm as torch_char_lstm
+from .torch_zoo import torch_gpt as torch_gpt
+from .torch_zoo import torch_word_lstm as torch_word_lstm
 from .zoo import cnn as cnn
 from .zoo import linear as linear
 from .zoo import logistic as logistic
