@@ -1,4 +1,5 @@
 from . import analytics as analytics
+from . import learning as learning
 from . import models as models
 from . import schedules as schedules
 from .aggregation import Collect as Collect
@@ -22,10 +23,18 @@ from .data import LazyPopulation as LazyPopulation
 from .data import OwnStandardizer as OwnStandardizer
 from .data import Population as Population
 from .data import Standardizer as Standardizer
+from .data import digits as digits
 from .data import hospitals as hospitals
+from .data import mnist as mnist
+from .data import open_population as open_population
 from .data import own_standardizer as own_standardizer
 from .data import partition as partition
+from .data import read_csv as read_csv
+from .data import read_parquet as read_parquet
+from .data import save_population as save_population
 from .data import standardizer as standardizer
+from .data import store_csv as store_csv
+from .data import store_parquet as store_parquet
 from .estimators import FederatedClassifier as FederatedClassifier
 from .estimators import FederatedRegressor as FederatedRegressor
 from .estimators import FederatedStandardScaler as FederatedStandardScaler
