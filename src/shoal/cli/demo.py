@@ -1,4 +1,4 @@
-"""`shoal demo`: complete studies on real data that comes with Shoal."""
+"""`shoal demo`: complete studies on real data."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from shoal.cli import demo_images
 from shoal.cli.picture import check_picture
 from shoal.demos import report
 from shoal.demos.hospitals import study
 from shoal.errors import MissingExtraError, SettingError
 
-app = typer.Typer(no_args_is_help=True, help="Complete studies on real data that comes with Shoal.")
+app = typer.Typer(no_args_is_help=True, help="Complete studies on real data.")
 
 
 @app.callback()
 def demos() -> None:
-    """Complete studies on real data that comes with Shoal."""
+    """Complete studies on real data."""
+
+
+app.command("images")(demo_images.command)
 
 
 @app.command()

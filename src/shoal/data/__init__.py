@@ -1,9 +1,17 @@
 from shoal.data import partition as partition
 from shoal.data.gathered import Gathered as Gathered
 from shoal.data.hospitals import hospitals as hospitals
+from shoal.data.images import digits as digits
+from shoal.data.images import mnist as mnist
 from shoal.data.lazy import LazyPopulation as LazyPopulation
 from shoal.data.population import Population as Population
+from shoal.data.reading import read_csv as read_csv
+from shoal.data.reading import read_parquet as read_parquet
+from shoal.data.reading import store_csv as store_csv
+from shoal.data.reading import store_parquet as store_parquet
 from shoal.data.standardize import OwnStandardizer as OwnStandardizer
 from shoal.data.standardize import Standardizer as Standardizer
 from shoal.data.standardize import own_standardizer as own_standardizer
 from shoal.data.standardize import standardizer as standardizer
+from shoal.data.store import open_population as open_population
+from shoal.data.store import save_population as save_population

@@ -33,14 +33,14 @@ def mnist(path: str | Path | None = None) -> tuple[Population, Population]:
 
 
 def digits() -> tuple[Population, Population]:
-    """1,437 images to train and 360 to test, each a population of one client: `shoal.partition` makes it many.
+    """1,438 images to train and 359 to test, each a population of one client: `shoal.partition` makes it many.
 
     `x` is (rows, 8, 8, 1) float32 from 0 to 1, `y` the digit. They come with scikit-learn, without a network: the
     test part of Alpaydin and Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0. The split is always the same.
 
     >>> train, test = digits()
     >>> train
-    Population of 1 clients, 1437 examples (1437 to 1437 each): x float32 (8, 8, 1), y int32
+    Population of 1 clients, 1438 examples (1438 to 1438 each): x float32 (8, 8, 1), y int32
     """
     bunch = needed("sklearn.datasets", "sklearn").load_digits()
     x = np.asarray(bunch.images, np.float32)[..., None] / 16
