@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from shoal.data.frames import Categories, chosen, features_of, names_of, numbers_of, values_of
 from shoal.data.gathered import Gathered
-from shoal.data.mapped import let_go, memory_map
+from shoal.data.mapped import let_go, memory_map, read_sparsely
 from shoal.errors import DataError, SettingError
 from shoal.examples import Examples
 from shoal.key import Key
@@ -160,13 +160,21 @@ class Population:
         """Whether the columns lie on disk, and only what is read comes into memory."""
         return any(memory_map(column) is not None for column in self.columns.values())
 
+    def read_sparsely(self) -> None:
+        """Prepares columns on disk for `gather`, again and again."""
+        for column in self.columns.values():
+            read_sparsely(column)
+
+    def let_go(self) -> None:
+        """Gives back the memory into which columns on disk were read."""
+        for column in self.columns.values():
+            let_go(column)
+
     def gather(self, places: Any) -> Gathered:
         """The examples of the clients at some places, copied."""
         places = np.asarray(places, np.int64)
         rows = self._rows(places)
         columns = {name: np.take(np.asarray(column), rows, axis=0) for name, column in self.columns.items()}
-        for column in self.columns.values():
-            let_go(column)
         return Gathered(places, columns, self.counts[places], self.usable[places])
 
     def _rows(self, places: Column) -> Column:
