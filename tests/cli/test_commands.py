@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas
 import pytest
 from typer.testing import CliRunner
 
@@ -185,6 +186,30 @@ def test_a_run_that_is_finished_is_not_run_again_from_its_checkpoint(command, tm
     assert [path.name for path in tmp_path.glob("run*")] == ["run.safetensors"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_rounds_are_logged_and_the_model_is_saved(command, tmp_path, kind):
+    done = command("simulate", "study.py", "--json", "--log", f"rounds.{kind}", "--save", "model.safetensors")
+    frame = (pandas.read_csv if kind == "csv" else pandas.read_parquet)(tmp_path / f"rounds.{kind}")
+    assert frame["loss"].tolist() == [row["loss"] for row in history(done.stdout)]
+    plan, population = study()
+    vector = shoal.load_vector("model.safetensors", plan.algorithm.model)
+    assert vector.tobytes() == shoal.simulate(plan, population).vector.tobytes()
+
+
+def test_a_log_is_of_a_kind_that_is_known(command):
+    done = command("simulate", "study.py", "--log", "rounds.txt")
+    assert isinstance(done.exception, ShoalError)
+    assert "a log is a .csv or a .parquet file, and rounds.txt is neither" in str(done.exception)
+
+
+def test_a_studys_callbacks_follow_its_run(command, tmp_path):
+    early = "callbacks = [shoal.EarlyStop('test x', patience=1, mode='max')]\ntest = lambda state: {'x': 0.0}\n"
+    (tmp_path / "study.py").write_text(STUDY.replace("rounds=6", "rounds=30") + early)
+    sentence = "stopped after round 6 of 30: test x did not get over its 0 of round 3 in 1 evaluations"
+    assert command("simulate", "study.py").stdout.splitlines()[-1] == sentence
+    assert json.loads(command("simulate", "study.py", "--json").stdout)["stopped"] == sentence
+
+
 def test_population_and_test_may_be_functions(command, tmp_path):
     wanted = history(command("simulate", "study.py", "--json").stdout)
     lazy = STUDY.replace("population =", "made =").replace("test = population\n", "")
@@ -242,6 +267,7 @@ def test_a_mistake_is_one_sentence_and_status_2(person, tmp_path, text, argument
         (("every = 3", "every = 0"), [], "every is a number of rounds between two evaluations, not 0"),
         (("every = 3", "every = 'ten'"), [], "ten"),
         (("test = population", "test = 3"), [], "test"),
+        (("test = population", "callbacks = 3"), [], "callbacks is a list, such as .*, not 3"),
         (("test = population", "population = 5"), [], "population"),
         (("test = population", "population = [x]"), [], "population"),
         (("test = population", "def population():\n    return 1 / 0"), [], r"study\.py, line 8: ZeroDivisionError"),
@@ -255,6 +281,7 @@ def test_a_mistake_is_one_sentence_and_status_2(person, tmp_path, text, argument
         "every 0",
         "every a word",
         "test a number",
+        "callbacks a number",
         "population a number",
         "population a list",
         "function that fails",
@@ -351,5 +378,7 @@ def test_ctrl_c_without_a_checkpoint_says_how_to_have_one(command, tmp_path):
     (tmp_path / "interrupt me").touch()
     done = command("simulate", "long.py")
     assert done.exit_code == 130
-    assert done.stderr.splitlines()[-1] == "shoal: interrupted; nothing was saved: name a --checkpoint to go on later"
+    assert (
+        done.stderr.splitlines()[-1] == "shoal: interrupted; the run was not saved: name a --checkpoint to go on later"
+    )
     assert not list(tmp_path.glob("*.safetensors"))

@@ -6,11 +6,11 @@ import inspect
 import runpy
 import sys
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from shoal.data import Population
 from shoal.errors import ShoalError, StudyFileError
@@ -26,6 +26,7 @@ class StudyFile:
     population: Any
     test: Any
     every: int | None
+    callbacks: tuple[Any, ...]
 
     def data(self) -> tuple[Any, Any]:
         """The population and the test data, made now if functions make them; StudyFileError if they are neither."""
@@ -44,7 +45,9 @@ class StudyFile:
 
 
 def load(path: Path) -> StudyFile:
-    """Runs a study file, not as the main program, and takes its names `plan`, `population`, `test` and `every`.
+    """Runs a study file, not as the main program, and takes its names.
+
+    These are `plan`, `population`, `test`, `every` and `callbacks`; all but the plan may be left out.
 
     `population` and `test` may be functions without arguments, for data that takes time to load.
     """
@@ -57,7 +60,11 @@ def load(path: Path) -> StudyFile:
     every = names.get("every")
     if every is not None and (not isinstance(every, int) or every < 1):
         raise StudyFileError(f"{path}: every is a number of rounds between two evaluations, not {every!r}")
-    return StudyFile(path, names["plan"], names.get("population"), names.get("test"), every)
+    callbacks = names.get("callbacks", ())
+    if not isinstance(callbacks, list | tuple):
+        raise StudyFileError(f"{path}: callbacks is a list, such as [shoal.EarlyStop('test loss')], not {callbacks!r}")
+    given = cast("Sequence[Any]", callbacks)
+    return StudyFile(path, names["plan"], names.get("population"), names.get("test"), every, tuple(given))
 
 
 @contextmanager
