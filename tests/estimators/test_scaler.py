@@ -53,8 +53,9 @@ def test_frames_go_in_and_come_out(table, library):
 
 def test_fit_without_groups_warns_and_is_the_pooled_fit(table):
     x, _ = table
-    with pytest.warns(UserWarning, match="fit got no groups"):
+    with pytest.warns(UserWarning, match="fit got no groups") as caught:
         mine = FederatedStandardScaler().fit(x)
+    assert caught[0].filename == __file__
     np.testing.assert_allclose(mine.mean_, x.mean(0), rtol=1e-12)
 
 

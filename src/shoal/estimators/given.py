@@ -29,7 +29,7 @@ def clients(x: Any, y: Any = None, *, groups: Any) -> Population:
             "fit got no groups, so all rows are one client's and nothing is federated: pass groups=, a label a row "
             "(through a Pipeline or GridSearchCV: set_fit_request(groups=True) with metadata routing)",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
         groups = np.zeros(len(x), np.int64)
     return Population.from_arrays(x, y, groups=groups)
@@ -42,8 +42,8 @@ def own_copy(estimator: Any) -> Any:
     name = type(estimator).__name__
     if not isinstance(estimator, _base.BaseEstimator):
         raise SettingError(
-            f"an estimator is one of scikit-learn's, such as SGDClassifier(), not of type {name}: models of shoal.models "
-            "go into shoal.FedAvg and shoal.simulate"
+            f"an estimator is one of scikit-learn's, such as SGDClassifier(), not of type {name}: models of "
+            "shoal.models go into shoal.FedAvg and shoal.simulate"
         )
     try:
         return _base.clone(estimator)

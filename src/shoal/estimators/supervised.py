@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from shoal.algorithms import FedAvg
+from shoal.data import Population
 from shoal.errors import DataError, DivergedError, SettingError
 from shoal.estimators.given import clients, own_copy, seed
 from shoal.extras import needed
@@ -81,17 +82,17 @@ class Federated(_base.BaseEstimator, ABC):
             tags.input_tags.positive_only = inner.__sklearn_tags__().input_tags.positive_only
         return tags
 
-    def _train(self, x: Any, y: Any, *, groups: Any, labels: Any = None) -> Self:
-        """Runs the plan; `y` is numbers, or places in `labels`."""
+    def _train(self, population: Population, labels: Any = None) -> Self:
+        """Runs the plan on clients whose `y` are numbers, or places in `labels`."""
         own = own_copy(self._inner())
         _check_kind(own, classifies=labels is not None)
-        model = SklearnModel(own, x.shape[1], None if labels is None else range(len(labels)))
+        features = population.columns["x"].shape[1]
+        model = SklearnModel(own, features, None if labels is None else range(len(labels)))
         algorithm = FedAvg(
             model, epochs=self.epochs, server_optimizer=self.server_optimizer, aggregation=self.aggregation
         )
         rounds = (1 if model.additive else ROUNDS) if self.rounds is None else self.rounds
         plan = Plan(algorithm, rounds=rounds, cohort=self.cohort)
-        population = clients(x, y, groups=groups)
         self.result_ = simulate(plan, population, seed=seed(self.random_state), progress="off")
         self.history_ = self.result_.history
         _check_rejected(self.history_)
@@ -156,7 +157,7 @@ class FederatedClassifier(_base.ClassifierMixin, Federated):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError("y holds one class, and a classifier tells at least two apart: look at how y was made")
-        return self._train(rows, codes, groups=groups, labels=self.classes_)
+        return self._train(clients(rows, codes, groups=groups), self.classes_)
 
     def predict(self, X: Any) -> Any:
         """The label of every row."""
@@ -197,7 +198,7 @@ class FederatedRegressor(_base.RegressorMixin, Federated):
         parameters, DataError for groups that do not fit the rows.
         """
         rows, numbers = _validation.validate_data(self, X, y, y_numeric=True)
-        return self._train(rows, numbers, groups=groups)
+        return self._train(clients(rows, numbers, groups=groups))
 
     def _inner(self) -> Any:
         return _linear.SGDRegressor() if self.estimator is None else self.estimator
