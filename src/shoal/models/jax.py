@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from shoal.models.network import ChecksInputs, Functions, Network, Params
 from shoal.vector import Array, Layout, Part, Vector
 
 _ROWS = 1024  # rows that are measured at once
+_OUTPUTS = 1 << 24  # and outputs: 64 MB of scores for each symbol at each place of a text
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class JaxModel:
 
     def measure(self, vector: Vector, columns: Mapping[str, Array]) -> Mapping[str, Float[Array, " rows"]]:
         """The loss and its metrics for every row."""
-        chunks = [_measure(self, vector, chunk) for chunk in _chunks({k: columns[k] for k in (self.x, self.y)})]
+        most = at_once(self, np.shape(columns[self.x])[1:], columns[self.x].dtype)
+        chunks = [_measure(self, vector, chunk) for chunk in _chunks({k: columns[k] for k in (self.x, self.y)}, most)]
         return {
             name: np.concatenate([np.asarray(chunk[name]) for chunk in chunks])[: len(columns[self.y])]
             for name in chunks[0]
@@ -118,7 +121,9 @@ class JaxModel:
 
     def outputs(self, vector: Vector, x: Array) -> np.ndarray[Any, Any]:
         """What the network says of every row: scores, log-odds or numbers."""
-        chunks = [np.asarray(_outputs(self, vector, chunk[self.x])) for chunk in _chunks({self.x: np.asarray(x)})]
+        x = np.asarray(x)
+        most = at_once(self, x.shape[1:], x.dtype)
+        chunks = [np.asarray(_outputs(self, vector, chunk[self.x])) for chunk in _chunks({self.x: x}, most)]
         return np.concatenate(chunks)[: len(x)]
 
     def predict(self, vector: Vector, x: Array) -> np.ndarray[Any, Any]:
@@ -168,10 +173,19 @@ def _outputs(model: JaxModel, vector: Vector, x: Array) -> Array:
     return model.network.apply(model.params(vector), x)
 
 
-def _chunks(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+@lru_cache
+def at_once(model: JaxModel, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """How many rows of a shape are measured at once, a power of two."""
+    row = jax.ShapeDtypeStruct((1, *shape), jax.dtypes.canonicalize_dtype(dtype))
+    outputs = jax.eval_shape(model.network.apply, jax.eval_shape(model.network.init, jax.random.key(0)), row)
+    rows = min(_ROWS, max(_OUTPUTS // max(math.prod(outputs.shape), 1), 1))
+    return 1 << (rows.bit_length() - 1)
+
+
+def _chunks(columns: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
     """Rows in pieces of few different sizes, the last filled up with zeros: each size is compiled once."""
     count = len(next(iter(columns.values())))
-    width = min(_ROWS, 1 << max(count - 1, 0).bit_length())
+    width = min(most, 1 << max(count - 1, 0).bit_length())
     missing = -count % width if count else width
     padded = {name: _padded(np.asarray(column), missing) if missing else column for name, column in columns.items()}
     return [{n: c[i : i + width] for n, c in padded.items()} for i in range(0, count + missing, width)]
