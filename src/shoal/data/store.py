@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def column_file(folder: Path, number: int) -> Path:
 def write_index(folder: Path, names: Sequence[str], columns: Sequence[str], offsets: Column, usable: Column) -> None:
     """Writes all that a population's folder holds beside its columns."""
     (folder / "names.json").write_text(json.dumps(list(names), separators=(",", ":")))
-    np.save(folder / "offsets.npy", offsets, allow_pickle=False)
+    np.save(folder / "offsets.npy", np.asarray(offsets, np.int64), allow_pickle=False)
     np.save(folder / "usable.npy", usable, allow_pickle=False)
     about = {
         "format": "shoal population", "version": VERSION, "clients": len(names), "examples": int(offsets[-1]),
@@ -109,9 +109,9 @@ def _header(folder: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != "shoal population":
         raise _broken(folder, "its population.json is of something else")
     if about.get("version") != VERSION:
-        raise _broken(
-            folder, f"it is of version {about.get('version')!r} of the format, and this Shoal reads {VERSION}"
-        )
+        raise _broken(folder, f"its format has version {about.get('version')!r}, and this Shoal reads {VERSION}")
+    if not _are_texts(about.get("columns")):
+        raise _broken(folder, "its population.json lists no columns")
     return about
 
 
@@ -126,12 +126,17 @@ def _check(
     folder: Path, about: Mapping[str, Any], names: Any, offsets: Column, usable: Column, columns: Mapping[str, Column]
 ) -> None:
     clients, examples = about.get("clients"), about.get("examples")
-    if not isinstance(names, list) or not (len(names) == clients == len(usable) == len(offsets) - 1):
+    kinds = offsets.dtype == np.int64 and usable.dtype == np.bool_
+    if not (_are_texts(names) and kinds and (len(names),) == (clients,) == usable.shape):
         raise _broken(folder, "its files disagree about how many clients there are")
-    if offsets[0] != 0 or offsets[-1] != examples or (np.diff(offsets) < 1).any():
+    if offsets.shape != (len(names) + 1,) or offsets[0] != 0 or offsets[-1] != examples or (np.diff(offsets) < 1).any():
         raise _broken(folder, "its clients' rows do not follow each other")
-    if any(len(column) != examples for column in columns.values()):
+    if any(column.shape[:1] != (examples,) for column in columns.values()):
         raise _broken(folder, "its columns do not have a row for every example")
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in cast("list[Any]", values))
 
 
 def _broken(folder: Path, why: str) -> DataError:
