@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -21,13 +24,19 @@ from shoal import (
     Weigh,
     models,
 )
+from shoal.algorithms import start
 from shoal.errors import RunError, UnsupportedError
+from shoal.simulation.cohorts import Cohorts
+from shoal.simulation.cores import cores
 from tests.conftest import classification
 
 torch = pytest.importorskip(
     "torch", reason="needs torch, which the test command leaves out: run  make torch  and test again"
 )
 nn = torch.nn
+
+from shoal.simulation.torch import TorchRuntime  # noqa: E402 (needs torch)
+from shoal.simulation.torch_workers import can_fork  # noqa: E402
 
 RAGGED = classification(sizes=(7, 3, 12, 5, 1, 30))
 AGGREGATIONS = {
@@ -185,5 +194,63 @@ class Moody(nn.Module):
 
 def test_a_module_that_fails_in_training_names_the_client():
     model = models.from_torch(Moody(), loss="cross_entropy")
+    with pytest.raises(RunError, match="client 'c3': the module failed in training: ArithmeticError: five rows"):
+        shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=1), RAGGED)
+
+
+def large():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 400), nn.Dropout(0.1), nn.ReLU(), nn.Linear(400, 256), nn.Linear(256, 2))
+
+
+WORKERS = pytest.mark.skipif(not can_fork() or cores() < 2, reason="needs Linux and two cores")
+
+
+@WORKERS
+@pytest.mark.parametrize("name", ["weighted", "equal", "clipped", "median"])
+def test_several_processes_give_what_one_gives(name):
+    model = models.from_torch(large(), loss="cross_entropy")
+    algorithm = shoal.FedProx(model, batch_size=4, aggregation=AGGREGATIONS[name])
+    fast, local = both(algorithm, rounds=2)
+    assert_same(fast, local)
+    assert both(algorithm, rounds=2)[0].vector.tobytes() == fast.vector.tobytes()
+
+
+def workers_of(plan):
+    cohorts = Cohorts(RAGGED.names, plan.sampler, shoal.Key.from_seed(0))
+    runtime = TorchRuntime(plan.algorithm, RAGGED, cohorts)
+    runtime.advance(start(plan.algorithm, shoal.Key.from_seed(0)), 1)
+    return runtime, [p for p in multiprocessing.active_children() if p.name.startswith("shoal worker")]
+
+
+@WORKERS
+def test_workers_end_with_the_runtime():
+    plan = shoal.Plan(shoal.FedAvg(models.from_torch(large(), loss="cross_entropy")), rounds=1)
+    runtime, workers = workers_of(plan)
+    assert len(workers) == min(cores(), len(RAGGED))
+    del runtime
+    gc.collect()
+    assert not [worker for worker in workers if worker.is_alive()]
+
+
+@WORKERS
+def test_a_worker_that_dies_is_told():
+    plan = shoal.Plan(shoal.FedAvg(models.from_torch(large(), loss="cross_entropy")), rounds=2)
+    runtime, workers = workers_of(plan)
+    workers[0].kill()
+    workers[0].join()
+    with pytest.raises(RunError, match="a worker process ended while it trained clients"):
+        runtime.advance(start(plan.algorithm, shoal.Key.from_seed(0)), 1)
+
+
+class Wide(Moody):
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Linear(400, 400)
+
+
+@WORKERS
+def test_a_module_that_fails_in_a_worker_names_the_client():
+    model = models.from_torch(Wide(), loss="cross_entropy")
     with pytest.raises(RunError, match="client 'c3': the module failed in training: ArithmeticError: five rows"):
         shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=1), RAGGED)

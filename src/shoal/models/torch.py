@@ -28,9 +28,6 @@ from shoal.vector import Array, Layout, Vector
 
 torch = needed("torch", "torch")
 
-LARGE = 100_000
-"""From how many parameters an operation is worth more than one thread."""
-
 _ROWS = 256  # rows that are measured at once
 
 
@@ -135,7 +132,7 @@ class TorchModel:
         x, y = inputs(data.rows(self.x), self.device), labels(data.rows(self.y), self.loss, self.device)
         start = tensor(np.array(vector)).to(self.device)
         descent = self.descent(training)
-        with undisturbed(one_thread=self.layout.size < LARGE):
+        with undisturbed(one_thread=True):
             seed = int(key.low)
             total, seen = descent.train(start, x, y, rule=rule(training.optimizer, round), seed=seed)
         update = (self.flat.vector - start).cpu().numpy()

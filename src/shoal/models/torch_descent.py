@@ -62,8 +62,9 @@ class Descent:
                     continue
                 loss, gradients = measured
             step(gradients)
-            total += loss * len(labels)
-            seen += len(labels)
+            count = labels.shape[0]  # len() of a tensor is Python code, and slow
+            total += loss * count
+            seen += count
         self.flat.settle()
         return total, seen
 
@@ -72,7 +73,7 @@ class Descent:
         try:
             loss = self._mean(self.flat.module(x), y)
         except ValueError:
-            if self._normalises and len(y) == 1:
+            if self._normalises and y.shape[0] == 1:
                 return None
             raise
         gradients = torch.autograd.grad(loss, self.flat.parameters, self._one, materialize_grads=True)

@@ -26,10 +26,11 @@ from shoal.models.torch_descent import undisturbed
 from shoal.models.torch_optimizers import rule
 from shoal.models.torch_rows import tensor
 from shoal.simulation.cohorts import Cohort, Cohorts
-from shoal.simulation.cores import LARGE
+from shoal.simulation.cores import LARGE, cores
 from shoal.simulation.folding import cohort_total
 from shoal.simulation.records import RoundRecord, means
-from shoal.simulation.torch_clients import Added, Job, OneByOne, Rows, Told, TorchClients
+from shoal.simulation.torch_clients import Added, Crew, Job, OneByOne, Rows, Told, TorchClients
+from shoal.simulation.torch_workers import Workers, can_fork
 from shoal.steps import Weigh
 from shoal.vector import Layout
 
@@ -51,16 +52,26 @@ class TorchRuntime:
         self._words = np.array([name_words(name) for name in cohorts.names], np.uint32)
         clients = TorchClients(population, self._model)
         self._small = algorithm.layout.size < LARGE
-        self._crew = OneByOne(clients, self._model.descent(algorithm.training))
         rows = max(1, HELD_BYTES // algorithm.layout.size_bytes)
         self._lanes = 32 if algorithm.layout.size <= 1024 else 1
         self._width = -(-min(rows, cohorts.most) // self._lanes) * self._lanes
-        self._rows: Tensor = None
+        self._crew, self._rows = self._gathered(clients, population)
         first = enter(algorithm)
         self.states: Any = jax.tree.map(lambda part: np.repeat(np.asarray(part)[None], len(cohorts.names), 0), first)
 
+    def _gathered(self, clients: TorchClients, population: Population | LazyPopulation) -> tuple[Crew, Tensor]:
+        """Who trains, and where changes lie side by side."""
+        size = self._algorithm.layout.size
+        one = OneByOne(clients, self._model.descent(self._algorithm.training))
+        workers = min(cores(), self._cohorts.most)
+        if self._small or workers == 1 or self._model.device != "cpu" or not can_fork():
+            return one, torch.zeros((self._width, size))
+        counts = population.counts if isinstance(population, Population) else None
+        several = Workers(one, size, rows=self._width, workers=workers, counts=counts)
+        return several, several.rows
+
     def __str__(self) -> str:
-        return "torch"
+        return f"torch ({self._crew})"  # partial sums depend on how many processes there are
 
     def restore(self, states: Any) -> None:
         """Puts back what clients remembered."""
@@ -117,15 +128,14 @@ class TorchRuntime:
 
     def _encoded(self, run: Run[Any], job: Job, start: Tensor, keys: Key) -> tuple[Any, Any, Told]:
         """The payloads of some clients, as many as are held side by side."""
-        if self._rows is None:
-            self._rows = torch.zeros((self._width, len(start)))
         told = self._crew.train(job, start, Rows(self._rows))
         size = len(job.places)
         at = np.concatenate([job.places, np.zeros(self._width - size, np.int64)])
         states = jax.tree.map(lambda every: every[at], self.states)
+        keys = Key(_padded(keys.high, self._width), _padded(keys.low, self._width))
         total, after, present = _payloads(
             self._algorithm.layout, self._lanes, run.aggregation, states, self._rows.numpy(),
-            _filled(told, self._width), np.int32(size), Key(_padded(keys.high, self._width), _padded(keys.low, self._width)),
+            _filled(told, self._width), np.int32(size), keys,
         )  # fmt: skip
         told.usable[:] = np.asarray(present)[:size] > 0
         return total, jax.tree.map(lambda part: np.array(part[:size]), after), told

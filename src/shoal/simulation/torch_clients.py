@@ -67,13 +67,14 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """A row for every client."""
+    """A row for every client: of the client's own number, or as `at` says."""
 
     rows: Tensor
+    at: Sequence[int] | None = None
 
     def put(self, row: int, change: Tensor, examples: int) -> None:
         """Copies it to its row."""
-        self.rows[row].copy_(change)
+        self.rows[row if self.at is None else self.at[row]].copy_(change)
 
     def put_all(self, changes: Tensor, examples: Tensor) -> None:
         """Copies them."""
@@ -96,6 +97,14 @@ class Added:
         ones = torch.ones_like(examples, dtype=torch.float32)
         weights = ones if self.cap is None else examples.clamp(max=self.cap).float() / self.cap
         self.total.addmv_(changes.T, weights)
+
+
+class Crew(Protocol):
+    """Who trains the clients of a job."""
+
+    def train(self, job: Job, start: Tensor, sink: Sink) -> Told:
+        """Trains them from `start`, and puts what changed into the sink, but for what is not finite."""
+        ...
 
 
 class TorchClients:
@@ -132,6 +141,9 @@ class OneByOne:
     def __init__(self, clients: TorchClients, descent: Descent) -> None:
         self._clients, self._descent = clients, descent
         self._change = torch.empty_like(descent.flat.vector)
+
+    def __str__(self) -> str:
+        return "1"
 
     def train(self, job: Job, start: Tensor, sink: Sink) -> Told:
         """Trains the clients of a job; those whose change is not finite are told as not usable, and not put."""
