@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -64,8 +65,8 @@ def _array(files: dict[str, bytes], start: str, dimensions: int) -> np.ndarray[A
     data = files[found[0]]
     if data[:4] != bytes([0, 0, 8, dimensions]):
         raise DataError(f"{found[0]} is no idx file of bytes with {dimensions} dimensions")
-    shape = np.frombuffer(data, ">u4", dimensions, 4) if len(data) >= 4 + 4 * dimensions else np.array([-1])
-    body = len(data) - 4 - 4 * dimensions
-    if body != np.prod(shape, dtype=np.int64):
+    head = 4 + 4 * dimensions
+    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, head, 4)]
+    if len(data) != head + math.prod(shape):
         raise DataError(f"{found[0]} is cut short or too long: its head and its {len(data)} bytes disagree")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
