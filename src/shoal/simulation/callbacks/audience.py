@@ -11,6 +11,7 @@ import numpy as np
 
 from shoal.algorithms import Run
 from shoal.errors import CallbackError, SettingError, ShoalError
+from shoal.settings import whole
 from shoal.simulation.callbacks.protocol import Answer, Beginning, Callback, Function, Listener, Row
 
 
@@ -96,6 +97,8 @@ def _begun(callback: Callback | Function, beginning: Beginning) -> _Member:
     name = _name(callback)
     with _named(name, "could not begin"):
         listener = callback.begin(beginning) if hasattr(callback, "begin") else _Own(callback, beginning.every)  # type: ignore[union-attr]
+    if listener.every is not None:
+        whole(listener.every, f"{name} listens every 1 or more rounds, or every=None", least=1)
     done = len(beginning.rows)
     # The last time is repeated: the run may have ended before what it caused was done.
     told = done if listener.every is None else max(done - 1, 0) // listener.every * listener.every
