@@ -162,6 +162,7 @@ def test_a_grid_sum_that_could_overflow_is_refused_before_anything_runs():
 def test_bytes_on_the_wire_are_counted():
     assert shoal.mean().upload_bytes(LAYOUT) == 24
     assert (shoal.TopK(0.2) >> shoal.PlainSum() >> shoal.Mean()).upload_bytes(LAYOUT) == 8
+    assert (shoal.Remember(shoal.TopK(0.2)) >> shoal.PlainSum() >> shoal.Mean()).upload_bytes(LAYOUT) == 8
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from shoal.aggregation import order
 from shoal.aggregation.finish import Ends, Finish, Robust, Sums
 from shoal.aggregation.kinds import Shares
 from shoal.aggregation.payload import Bag, Notes, Payload, Update
-from shoal.aggregation.step import Adapts, Compresses, Discretizes, Noises, Remembers, Step, Weighs
+from shoal.aggregation.step import Adapts, Discretizes, Noises, Remembers, Shortens, Step, Weighs
 from shoal.errors import OrderError, SettingError
 from shoal.key import Key
 from shoal.vector import Array, Layout, Vector, namespace
@@ -120,7 +120,7 @@ class Aggregation:
 
     def upload_bytes(self, layout: Layout) -> int:
         """The most bytes that one client's value takes, without headers."""
-        sizes = [step.upload_bytes(layout) for step in self.steps if isinstance(step, Compresses)]
+        sizes = [step.upload_bytes(layout) for step in self.steps if isinstance(step, Shortens)]
         return min([layout.size_bytes, *sizes])
 
     def start(self, layout: Layout) -> tuple[Any, ...]:

@@ -81,12 +81,16 @@ class KeepsKind(Step[Free, Free]):
     gives: ClassVar[Kind | None] = None
 
 
-class Compresses(KeepsKind):
-    """A step that sends less. What it leaves out can be remembered for the next round."""
+class Shortens(ABC):
+    """What a step is after which a value takes fewer bytes."""
 
     @abstractmethod
     def upload_bytes(self, layout: Layout) -> int:
         """The most bytes that one client's value takes after this step."""
+
+
+class Compresses(KeepsKind, Shortens):
+    """A step that sends less. What it leaves out can be remembered for the next round."""
 
 
 class Weighs(KeepsKind):

@@ -10,14 +10,14 @@ import numpy as np
 
 from shoal.aggregation.kinds import Free
 from shoal.aggregation.payload import Update
-from shoal.aggregation.step import Compresses, Remembers
+from shoal.aggregation.step import Compresses, Remembers, Shortens
 from shoal.errors import OrderError
 from shoal.key import Key
 from shoal.vector import Layout, Vector
 
 
 @dataclass(frozen=True)
-class Remember(Remembers[Free, Free]):
+class Remember(Remembers[Free, Free], Shortens):
     """Adds what `step` left out of this client's earlier contributions, and remembers what it leaves out now.
 
     Error feedback, Seide et al. 2014; Karimireddy et al. 2019, algorithm 2. The memory stays on the client.
@@ -49,6 +49,10 @@ class Remember(Remembers[Free, Free]):
     def decode(self, total: Vector) -> Vector:
         """As the step does."""
         return self.step.decode(total)
+
+    def upload_bytes(self, layout: Layout) -> int:
+        """As the step does."""
+        return self.step.upload_bytes(layout)
 
     def bound(self, before: float, layout: Layout) -> float:
         """None."""
