@@ -193,12 +193,14 @@ def _copied(model: Any) -> Any:
 
 
 def _try(model: JaxModel) -> None:
-    """Traces training once where the shape of a row is known, so that what cannot be trained is refused here."""
+    """Runs the model once where the shape of a row is known, so that what cannot be trained is refused here."""
     network: Any = model.network
     inputs = getattr(network.model, "inputs", None)
     if not inputs:
         return
-    shape = (1, *(side or 1 for side in inputs[0].shape[1:]))
-    row = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(inputs[0].dtype))
-    params = jax.eval_shape(network.init, jax.random.key(0))
-    jax.eval_shape(network.train, params, row, jax.random.key(0))
+    key = jax.random.key(0)
+    sides = [side or 1 for side in inputs[0].shape[1:]]
+    row = jnp.zeros((1, *sides), jax.dtypes.canonicalize_dtype(inputs[0].dtype))
+    params = network.init(key)
+    network.apply(params, row)  # not traced: Keras keeps the mask of a traced array where it cannot be seen
+    jax.eval_shape(network.train, params, row, key)
