@@ -19,12 +19,18 @@ from .cohort import Everyone as Everyone
 from .cohort import Fixed as Fixed
 from .cohort import Fraction as Fraction
 from .cohort import Poisson as Poisson
+from .data import Imputer as Imputer
 from .data import LazyPopulation as LazyPopulation
+from .data import OneHot as OneHot
 from .data import OwnStandardizer as OwnStandardizer
 from .data import Population as Population
 from .data import Standardizer as Standardizer
+from .data import Texts as Texts
+from .data import Vocabulary as Vocabulary
 from .data import digits as digits
 from .data import hospitals as hospitals
+from .data import imputer as imputer
+from .data import one_hot as one_hot
 from .data import mnist as mnist
 from .data import open_population as open_population
 from .data import own_standardizer as own_standardizer
@@ -32,6 +38,7 @@ from .data import partition as partition
 from .data import read_csv as read_csv
 from .data import read_parquet as read_parquet
 from .data import save_population as save_population
+from .data import shakespeare as shakespeare
 from .data import standardizer as standardizer
 from .data import store_csv as store_csv
 from .data import store_parquet as store_parquet

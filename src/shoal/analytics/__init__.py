@@ -1,2 +1,10 @@
+from shoal.analytics.categories import CategoryCounts as CategoryCounts
+from shoal.analytics.categories import Counts as Counts
+from shoal.analytics.next_word import NgramModel as NgramModel
+from shoal.analytics.ngrams import NgramCounts as NgramCounts
+from shoal.analytics.ngrams import Ngrams as Ngrams
+from shoal.analytics.ngrams import NgramTable as NgramTable
+from shoal.analytics.present import Present as Present
+from shoal.analytics.present import PresentMean as PresentMean
 from shoal.analytics.statistics import MeanAndVariance as MeanAndVariance
 from shoal.analytics.statistics import Statistics as Statistics

@@ -7,6 +7,7 @@ from .lstm import char_lstm as char_lstm
 from .lstm import word_lstm as word_lstm
 from .keras import from_keras as from_keras
 from .metrics import auc as auc
+from .metrics import recall as recall
 from .sklearn import SklearnModel as SklearnModel
 from .torch import TorchModel as TorchModel
 from .torch import from_torch as from_torch

@@ -23,3 +23,13 @@ def auc(scores: Any, labels: Any) -> float:
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def recall(suggested: Any, labels: Any) -> float:
+    """How often the label is among a row's suggestions: recall at 1 of `suggested[:, :1]`, at 3 of three columns.
+
+    >>> recall([[3, 4, 5], [2, 3, 6]], [4, 9])
+    0.5
+    """
+    found = np.asarray(suggested) == np.asarray(labels)[:, None]
+    return float(found.any(axis=1).mean())
