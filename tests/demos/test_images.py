@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import struct
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import shoal
+from shoal.cli import demo
 from shoal.demos import images_report
 from shoal.demos.images import DIGITS, MNIST, Line, Setting, Study, deal, plan, study
+from shoal.errors import ShoalError
 
-SHOAL = str(Path(sys.executable).parent / "shoal")
 WAYS = ["IID", "two-label shards", "Dirichlet(0.5)", "pooled"]
 ROUNDS = 6
 
@@ -33,16 +33,12 @@ def found():
 
 
 @pytest.fixture
-def person(tmp_path):
-    """Runs the console script as a person would, with a cache of its own."""
-
-    def run(*arguments):
-        return subprocess.run(
-            [SHOAL, "demo", "images", *arguments], cwd=tmp_path, check=False, capture_output=True, text=True,
-            timeout=300, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "120"},
-        )  # fmt: skip
-
-    return run
+def command(tmp_path, monkeypatch):
+    """Runs the command in this process, in a folder and with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    with contextlib.chdir(tmp_path):
+        yield lambda *arguments: CliRunner().invoke(demo.app, ["images", *arguments])
 
 
 def line(accuracy, held=((1, 2), (3, 0), (0, 0))):
@@ -127,16 +123,16 @@ def test_the_picture_is_saved(found, tmp_path):
     assert (tmp_path / "images.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_trains_on_digits_where_mnist_was_never_fetched(person, tmp_path):
-    done = person("--rounds", "2", "--json")
-    assert done.returncode == 0, done.stderr
+def test_the_command_trains_on_digits_where_mnist_was_never_fetched(command, tmp_path):
+    done = command("--rounds", "2", "--json")
+    assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["demo"], told["data"], told["train"], told["setting"]["rounds"]) == ("images", "digits", 1438, 2)
     assert (tmp_path / "images.png").exists()
     assert "picture saved in images.png" in done.stderr
 
 
-def test_the_command_takes_a_folder_in_mnists_form(person, tmp_path, random):
+def test_the_command_takes_a_folder_in_mnists_form(command, tmp_path, random):
     raw = tmp_path / "raw"
     raw.mkdir()
     for part, rows in (("train", 220), ("t10k", 40)):
@@ -145,8 +141,8 @@ def test_the_command_takes_a_folder_in_mnists_form(person, tmp_path, random):
         ):  # fmt: skip
             head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
             (raw / f"{part}-{name}-ubyte").write_bytes(head + array.astype(np.uint8).tobytes())
-    done = person("--data", "raw", "--rounds", "1", "--png", "seen.svg")
-    assert done.returncode == 0, done.stderr
+    done = command("--data", "raw", "--rounds", "1", "--png", "seen.svg")
+    assert done.exit_code == 0, done.stderr
     assert "raw: 220 images at 100 clients, 10 in each of 1 rounds; 40 to test" in done.stdout
     assert (tmp_path / "seen.svg").exists()
 
@@ -159,12 +155,11 @@ def test_the_command_takes_a_folder_in_mnists_form(person, tmp_path, random):
         (("--png", "images.docx"), "a picture is saved as"),
     ],
 )
-def test_a_mistake_is_one_sentence(person, arguments, message):
-    done = person(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    (sentence,) = done.stderr.strip().splitlines()
-    assert sentence.startswith("shoal: ")
-    assert message in sentence
+def test_a_mistake_is_told_before_any_training(command, arguments, message):
+    done = command(*arguments)
+    assert isinstance(done.exception, ShoalError)
+    assert message in str(done.exception)
+    assert done.stdout == ""
 
 
 def test_the_program_is_public_shoal_only():
