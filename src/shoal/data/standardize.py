@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from shoal.algorithms.moves import enter, run_round, start
 from shoal.analytics.statistics import MeanAndVariance
+from shoal.data.asking import asked
 from shoal.data.population import Population
 from shoal.errors import DataError
-from shoal.key import Key
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +45,7 @@ def standardizer(population: Population, *, column: str = "x") -> Standardizer:
     infinity contributes nothing; DataError if no client is left.
     """
     shape = population.everything().rows(column).shape[1:]
-    algorithm = MeanAndVariance(shape, column=column)
-    key = Key.from_seed(0)
-    clients = {name: population[name] for name in population}
-    states = {name: enter(algorithm) for name in population}
-    done = run_round(algorithm, start(algorithm, key), clients, states, key)
+    done = asked(MeanAndVariance(shape, column=column), population)
     if not done.report.released:
         raise DataError(f"no client has finite numbers in {column!r}, so there is nothing to standardise by")
     scale = np.sqrt(done.run.state.variance)
