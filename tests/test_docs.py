@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shoal
-from shoal import algorithms, analytics, errors, models, schedules
+from shoal import algorithms, analytics, errors, learning, models, schedules
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,8 +34,9 @@ def own_names(module):
 
 
 @pytest.mark.parametrize(
-    ("module", "prefix"), [(shoal, ""), (models, "models."), (analytics, "analytics."), (schedules, "schedules.")],
-    ids=["shoal", "models", "analytics", "schedules"],
+    ("module", "prefix"),
+    [(shoal, ""), (models, "models."), (analytics, "analytics."), (learning, "learning."), (schedules, "schedules.")],
+    ids=["shoal", "models", "analytics", "learning", "schedules"],
 )  # fmt: skip
 def test_the_reference_lists_every_public_name(module, prefix):
     reference = page("docs/reference.md")
