@@ -136,6 +136,8 @@ def _polars_values(values: Any) -> Column:
 
 
 def _pandas_values(values: Any) -> Column:
+    if values.dtype == object:
+        values = values.convert_dtypes()  # truth values of which some are missing, as pandas.read_csv gives them
     if values.dtype.kind not in "biuf":
         return values.to_numpy(object, na_value=None) if str(values.dtype).startswith("string") else values.to_numpy()
     if values.isna().any():
