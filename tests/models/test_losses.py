@@ -8,7 +8,7 @@ from sklearn import metrics
 
 import shoal
 from shoal.errors import DataError, SettingError
-from shoal.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError, loss
+from shoal.models.losses import BinaryCrossEntropy, CrossEntropy, MaskedCrossEntropy, SquaredError, loss
 
 
 def test_cross_entropy_is_scikit_learns(random):
@@ -16,6 +16,26 @@ def test_cross_entropy_is_scikit_learns(random):
     chances = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     found = CrossEntropy()(jnp.asarray(scores, jnp.float32), jnp.asarray(labels))
     assert float(found.mean()) == pytest.approx(metrics.log_loss(labels, chances, labels=range(4)), rel=1e-5)
+
+
+@pytest.mark.parametrize("padding", [-1, 0, 3])
+def test_labels_that_are_padding_count_neither_for_loss_nor_for_accuracy(padding, random):
+    scores, labels = random.normal(size=(5, 6, 4)).astype(np.float32), random.integers(0, 4, (5, 6))
+    labels[1, 2:] = labels[2] = padding
+    masked = MaskedCrossEntropy(padding)
+    masked.check(labels, (6, 4))
+    losses, accuracies = np.zeros(5), np.zeros(5)
+    for row in range(5):
+        present = labels[row] != padding
+        if present.any():
+            chances = np.exp(scores[row]) / np.exp(scores[row]).sum(1, keepdims=True)
+            losses[row] = -np.log(chances[present, labels[row][present]]).mean()
+            accuracies[row] = (scores[row].argmax(1) == labels[row])[present].mean()
+    np.testing.assert_allclose(masked(jnp.asarray(scores), jnp.asarray(labels)), losses, rtol=1e-4)
+    found = masked.metrics(jnp.asarray(scores), jnp.asarray(labels))["accuracy"]
+    np.testing.assert_allclose(found, accuracies, rtol=1e-5)
+    gradient = jax.grad(lambda s: jnp.sum(masked(s, jnp.asarray(labels))))(jnp.asarray(scores))
+    assert np.array_equal(np.abs(gradient).max(2) > 0, labels != padding)
 
 
 def test_binary_cross_entropy_is_scikit_learns(random):

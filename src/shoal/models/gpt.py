@@ -77,16 +77,20 @@ class Gpt:
         flow; biases 0, norms 1.
         """
         shapes = self._shapes()
-        keys = jax.random.split(key, len(shapes))
-        return OrderedDict((name, self._start(name, shapes[name], k)) for name, k in zip(shapes, keys, strict=True))
+        ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+        drawn = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])  # one draw: each shape is a compilation
+        return OrderedDict(
+            (name, self._start(name, one.reshape(shape)))
+            for (name, shape), one in zip(shapes.items(), drawn, strict=True)
+        )
 
-    def _start(self, name: str, shape: tuple[int, ...], key: jax.Array) -> Array:
+    def _start(self, name: str, normal: Array) -> Array:
         if name.endswith("bias"):
-            return jnp.zeros(shape)
+            return jnp.zeros_like(normal)
         if "norm" in name:
-            return jnp.ones(shape)
+            return jnp.ones_like(normal)
         adds = name.endswith(("mix.weight", "contract.weight"))
-        return 0.02 / math.sqrt(2 * self.layers if adds else 1) * jax.random.normal(key, shape)
+        return 0.02 / math.sqrt(2 * self.layers if adds else 1) * normal
 
     def _shapes(self) -> OrderedDict[str, tuple[int, ...]]:
         shapes: OrderedDict[str, tuple[int, ...]] = OrderedDict()

@@ -18,7 +18,7 @@ def check_symbols(x: np.ndarray[Any, Any], vocabulary: int, *, most: int | None 
         )
     if most is not None and x.shape[1] > most:
         raise DataError(
-            f"this model reads at most {most} symbols, and a row has {x.shape[1]}: cut the text into pieces"
+            f"this model reads at most {most} symbols, and rows have {x.shape[1]}: cut the text into pieces"
         )
     wrong = ((x < 0) | (x >= vocabulary)).any(axis=1)
     if wrong.any():
