@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import quality
 from benchmarks.contender import Worker
 from benchmarks.report import Report
 
@@ -53,6 +54,7 @@ def run(report: Report, *, only: str, quick: bool) -> None:
         report.add("import shoal", _import_seconds("import shoal") - _import_seconds("pass"), "s", bound=0.5)
     if only in "hospitals accuracy below pooled" and not quick:
         _hospitals(report)
+    quality.run(report, only=only, quick=quick)
 
 
 def _race(report: Report, race: Race, quick: bool) -> None:
