@@ -78,6 +78,7 @@ for use in (
     lambda: shoal.FederatedClassifier,
     lambda: shoal.models.from_flax(None, shape=(1,), loss="squared"),
     lambda: shoal.models.from_equinox(None, loss="squared"),
+    lambda: shoal.models.from_keras(None),
 ):
     try:
         use()
@@ -87,7 +88,7 @@ for use in (
 
 
 def test_each_use_of_an_extra_that_is_not_installed_names_it(tmp_path):
-    for package in ("matplotlib", "pandas", "sklearn", "flax", "equinox"):
+    for package in ("matplotlib", "pandas", "sklearn", "flax", "equinox", "keras"):
         (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}')\n")
     sentence = "this needs {}, which is not installed: run  pip install 'shoal[{}]'"
     assert python(MISSING, PYTHONPATH=str(tmp_path)) == [
@@ -99,5 +100,6 @@ def test_each_use_of_an_extra_that_is_not_installed_names_it(tmp_path):
             ("sklearn", "sklearn"),
             ("flax", "flax"),
             ("equinox", "equinox"),
+            ("keras", "keras"),
         ]
     ]

@@ -167,6 +167,14 @@ def test_parts_are_named_by_layer_and_equal_models_are_equal_values():
     assert digests[0] != digests[2]
 
 
+def test_rows_of_any_length_are_taken_as_the_model_takes_them(random):
+    model = from_keras(net(layers.Conv1D(2, 3), layers.GlobalAveragePooling1D(), shape=(None, 4)), loss="mse")
+    vector = model.init(shoal.Key.from_seed(0))
+    assert [model.outputs(vector, np.zeros((2, length, 4), np.float32)).shape for length in (3, 50)] == [(2, 2)] * 2
+    with pytest.raises(DataError, match="does not take"):
+        model.check(shoal.Population.from_clients({"a": (np.zeros((1, 2, 4)), np.zeros((1, 2)))}).everything())
+
+
 def test_frozen_layers_stay_and_do_not_travel(random):
     frozen = layers.BatchNormalization()
     frozen.trainable = False

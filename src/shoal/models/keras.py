@@ -198,9 +198,17 @@ def _try(model: JaxModel) -> None:
     inputs = getattr(network.model, "inputs", None)
     if not inputs:
         return
+    sides = inputs[0].shape[1:]
+    row = jnp.zeros((1, *(side or _SIDE for side in sides)), jax.dtypes.canonicalize_dtype(inputs[0].dtype))
     key = jax.random.key(0)
-    sides = [side or 1 for side in inputs[0].shape[1:]]
-    row = jnp.zeros((1, *sides), jax.dtypes.canonicalize_dtype(inputs[0].dtype))
     params = network.init(key)
-    network.apply(params, row)  # not traced: Keras keeps the mask of a traced array where it cannot be seen
-    jax.eval_shape(network.train, params, row, key)
+    try:
+        network.apply(params, row)  # not traced: Keras keeps the mask of a traced array where it cannot be seen
+        jax.eval_shape(network.train, params, row, key)
+    except (TypeError, ValueError):
+        if None not in sides:
+            raise
+
+
+_SIDE = 32
+"""A guess at sides that a model leaves open; where it is wrong the model is refused when it is used, if at all."""
