@@ -3,9 +3,9 @@ from .flax import from_flax as from_flax
 from .gpt import gpt as gpt
 from .jax import JaxModel as JaxModel
 from .jax import from_functions as from_functions
+from .keras import from_keras as from_keras
 from .lstm import char_lstm as char_lstm
 from .lstm import word_lstm as word_lstm
-from .keras import from_keras as from_keras
 from .metrics import auc as auc
 from .metrics import recall as recall
 from .sklearn import SklearnModel as SklearnModel
