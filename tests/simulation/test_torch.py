@@ -25,6 +25,7 @@ from shoal import (
     models,
 )
 from shoal.algorithms import start
+from shoal.cohort import Everyone
 from shoal.errors import RunError, UnsupportedError
 from shoal.simulation.cohorts import Cohorts
 from shoal.simulation.cores import cores
@@ -46,6 +47,7 @@ AGGREGATIONS = {
     "clipped": Clip(0.1) >> Weigh(5) >> PlainSum() >> Mean(),
     "rounded": Round(3) >> PlainSum() >> Mean(),
     "remembered": Remember(TopK(0.2)) >> Weigh(20) >> PlainSum() >> Mean(),
+    "remembered rounding": Remember(Round(3)) >> Weigh(20) >> PlainSum() >> Mean(),
     "median": Clip(1.0) >> Collect() >> Median(),
     "noised": Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
     "grid": Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold=2) >> Mean(),
@@ -182,12 +184,14 @@ def test_a_server_optimizer_takes_no_running_statistics():
 
 
 class Moody(nn.Module):
+    """It fails on five rows, and looks into them."""
+
     def __init__(self):
         super().__init__()
         self.inner = nn.Linear(4, 2)
 
     def forward(self, x):
-        if len(x) == 5 and self.training:
+        if self.training and bool(x.isfinite().all()) and len(x) == 5:
             raise ArithmeticError("five rows")
         return self.inner(x)
 
@@ -196,6 +200,46 @@ def test_a_module_that_fails_in_training_names_the_client():
     model = models.from_torch(Moody(), loss="cross_entropy")
     with pytest.raises(RunError, match="client 'c3': the module failed in training: ArithmeticError: five rows"):
         shoal.simulate(shoal.Plan(shoal.FedAvg(model), rounds=1), RAGGED)
+
+
+EQUAL = classification(sizes=(6,) * 9)
+
+
+def in_lockstep(model, algorithm=None, population=EQUAL):
+    algorithm = algorithm or shoal.FedAvg(model)
+    return str(TorchRuntime(algorithm, population, Cohorts(population.names, Everyone(), shoal.Key.from_seed(0))))
+
+
+@pytest.mark.parametrize("name", ["weighted", "equal", "clipped", "remembered rounding", "median"])
+@pytest.mark.parametrize("given", [
+    {"epochs": 2, "batch_size": 4}, {"steps": 3, "batch_size": 4}, {"order": "given", "batch_size": 4},
+    {"batch_size": "all", "client_optimizer": shoal.adam(0.05)},
+], ids=str)  # fmt: skip
+def test_equal_tiny_clients_in_lockstep_are_the_local_ones(name, given):
+    # Not the largest entries alone: of two that are nearly equal, a rounding decides which is sent.
+    model = models.from_torch(network(), loss="cross_entropy")
+    algorithm = shoal.FedProx(model, mu=0.5, aggregation=AGGREGATIONS[name], **given)
+    assert in_lockstep(model, algorithm) == "torch (lockstep)"
+    assert_same(*both(algorithm, EQUAL, cohort=7))
+
+
+def test_lockstep_is_left_to_what_torch_can_do_in_lockstep():
+    for module in (network(nn.Dropout(0.5)), normalised(), Moody()):
+        assert in_lockstep(models.from_torch(module, loss="cross_entropy")) == "torch (1)"
+    own = models.from_torch(network(), loss="cross_entropy", optimizer=lambda p: torch.optim.Adam(p, lr=0.1))
+    assert in_lockstep(own) == "torch (1)"
+    assert in_lockstep(models.from_torch(network(), loss="cross_entropy"), population=RAGGED) == "torch (1)"
+
+
+def test_a_client_in_lockstep_that_is_not_finite_is_rejected():
+    x = EQUAL.columns["x"].copy()
+    x[EQUAL.offsets[2]] = np.nan
+    model = models.from_torch(network(), loss="cross_entropy")
+    fast, local = both(shoal.FedAvg(model), EQUAL.with_column("x", x), cohort=None)
+    assert_same(fast, local)
+    assert fast.history.rows[0]["rejected"] == 1
+    wild = shoal.FedAvg(model, client_optimizer=shoal.sgd(1e38), steps=3)
+    assert both(wild, EQUAL, cohort=None, rounds=1)[0].history.rows[0]["rejected"] == len(EQUAL)
 
 
 def large():

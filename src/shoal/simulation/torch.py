@@ -30,6 +30,7 @@ from shoal.simulation.cores import LARGE, cores
 from shoal.simulation.folding import cohort_total
 from shoal.simulation.records import RoundRecord, means
 from shoal.simulation.torch_clients import Added, Crew, Job, OneByOne, Rows, Told, TorchClients
+from shoal.simulation.torch_lanes import lockstep
 from shoal.simulation.torch_workers import Workers, can_fork
 from shoal.steps import Weigh
 from shoal.vector import Layout
@@ -61,12 +62,13 @@ class TorchRuntime:
 
     def _gathered(self, clients: TorchClients, population: Population | LazyPopulation) -> tuple[Crew, Tensor]:
         """Who trains, and where changes lie side by side."""
-        size = self._algorithm.layout.size
-        one = OneByOne(clients, self._model.descent(self._algorithm.training))
+        size, training = self._algorithm.layout.size, self._algorithm.training
+        counts = population.counts if isinstance(population, Population) else None
+        one = OneByOne(clients, self._model.descent(training))
         workers = min(cores(), self._cohorts.most)
         if self._small or workers == 1 or self._model.device != "cpu" or not can_fork():
-            return one, torch.zeros((self._width, size))
-        counts = population.counts if isinstance(population, Population) else None
+            together = None if counts is None else lockstep(clients, self._model, training, counts)
+            return together or one, torch.zeros((self._width, size))
         several = Workers(one, size, rows=self._width, workers=workers, counts=counts)
         return several, several.rows
 

@@ -60,8 +60,8 @@ class Sink(Protocol):
         """Takes one client's change, which is only lent."""
         ...
 
-    def put_all(self, changes: Tensor, examples: Tensor) -> None:
-        """Takes the changes of clients, one a row."""
+    def put_all(self, rows: Array, changes: Tensor, examples: int) -> None:
+        """Takes the changes of clients that have equally many examples."""
         ...
 
 
@@ -76,9 +76,9 @@ class Rows:
         """Copies it to its row."""
         self.rows[row if self.at is None else self.at[row]].copy_(change)
 
-    def put_all(self, changes: Tensor, examples: Tensor) -> None:
+    def put_all(self, rows: Array, changes: Tensor, examples: int) -> None:
         """Copies them."""
-        self.rows[: len(changes)].copy_(changes)
+        self.rows[torch.from_numpy(rows)] = changes.cpu()
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,14 @@ class Added:
 
     def put(self, row: int, change: Tensor, examples: int) -> None:
         """Adds it."""
-        self.total.add_(change, alpha=1.0 if self.cap is None else min(examples, self.cap) / self.cap)
+        self.total.add_(change, alpha=self._weight(examples))
 
-    def put_all(self, changes: Tensor, examples: Tensor) -> None:
+    def put_all(self, rows: Array, changes: Tensor, examples: int) -> None:
         """Adds them."""
-        ones = torch.ones_like(examples, dtype=torch.float32)
-        weights = ones if self.cap is None else examples.clamp(max=self.cap).float() / self.cap
-        self.total.addmv_(changes.T, weights)
+        self.total.add_(changes.sum(0), alpha=self._weight(examples))
+
+    def _weight(self, examples: int) -> float:
+        return 1.0 if self.cap is None else min(examples, self.cap) / self.cap
 
 
 class Crew(Protocol):
@@ -117,13 +118,13 @@ class TorchClients:
         if isinstance(population, Population) and not population.mapped:
             self.whole = self._tensors(population.everything())
             self._offsets: list[int] = population.offsets.tolist()
-            self._usable: list[bool] = population.usable.tolist()
+            self.usable: list[bool] = population.usable.tolist()
 
     def at(self, place: int) -> tuple[Tensor, Tensor, bool]:
         """Inputs, labels, and whether they can be used; DataError for a client that cannot be loaded."""
         if self.whole is not None:
             start, end = self._offsets[place], self._offsets[place + 1]
-            return self.whole[0][start:end], self.whole[1][start:end], self._usable[place]
+            return self.whole[0][start:end], self.whole[1][start:end], self.usable[place]
         if isinstance(self._population, LazyPopulation):
             data = self._population.at(place, check=self._model.check)
         else:
