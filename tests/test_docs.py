@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shoal
-from shoal import algorithms, analytics, errors, learning, models, schedules
+from shoal import algorithms, analytics, errors, learning, models, partition, schedules
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,11 +35,12 @@ def own_names(module):
 
 @pytest.mark.parametrize(
     ("module", "prefix"),
-    [(shoal, ""), (models, "models."), (analytics, "analytics."), (learning, "learning."), (schedules, "schedules.")],
-    ids=["shoal", "models", "analytics", "learning", "schedules"],
+    [(shoal, ""), (models, "models."), (analytics, "analytics."), (learning, "learning."), (schedules, "schedules."),
+     (partition, "partition.")],
+    ids=["shoal", "models", "analytics", "learning", "schedules", "partition"],
 )  # fmt: skip
 def test_the_reference_lists_every_public_name(module, prefix):
-    reference = page("docs/reference.md")
+    reference = page("docs/reference.md") + page("docs/reference-data.md")
     names = getattr(module, "__all__", None) or own_names(module)
     assert len(names) > 1
     missing = [name for name in names if not re.search(rf"`{re.escape(prefix + name)}\b", reference)]
