@@ -20,7 +20,7 @@ from shoal.models.jax import JaxModel
 from shoal.models.losses import next_symbol
 from shoal.models.network import Params
 from shoal.models.symbols import check_symbols
-from shoal.settings import number, whole
+from shoal.settings import number, settle, whole
 from shoal.vector import Array
 
 Flow = Float[Array, "rows length width"]
@@ -60,12 +60,15 @@ class Gpt:
     dropout: float
 
     def __post_init__(self) -> None:
-        whole(self.vocabulary, "a vocabulary has at least 2 symbols", least=2)
-        whole(self.length, "a text has at least one symbol", least=1)
-        whole(self.width, "an embedding has at least one number", least=1)
-        whole(self.heads, "attention has at least one head", least=1)
-        whole(self.layers, "a transformer has at least one layer", least=1)
-        number(self.dropout, "dropout is a chance from 0 to below 1", lambda v: 0 <= v < 1)
+        settle(
+            self,
+            vocabulary=whole(self.vocabulary, "a vocabulary has at least 2 symbols", least=2),
+            length=whole(self.length, "a text has at least one symbol", least=1),
+            width=whole(self.width, "an embedding has at least one number", least=1),
+            heads=whole(self.heads, "attention has at least one head", least=1),
+            layers=whole(self.layers, "a transformer has at least one layer", least=1),
+            dropout=number(self.dropout, "dropout is a chance from 0 to below 1", lambda v: 0 <= v < 1),
+        )
         if self.width % self.heads:
             raise SettingError(
                 f"the width is a multiple of the number of heads, which share it out, and {self.width} is not "

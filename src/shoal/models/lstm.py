@@ -20,7 +20,7 @@ from shoal.models.losses import next_symbol
 from shoal.models.network import Params
 from shoal.models.recurrence import lstm
 from shoal.models.symbols import check_symbols
-from shoal.settings import whole
+from shoal.settings import settle, whole
 from shoal.vector import Array
 
 Positions = Literal["every", "last"]
@@ -45,7 +45,7 @@ def char_lstm(
     >>> char_lstm(90).layout.size
     822570
     """
-    return JaxModel(LstmLanguage.of(vocabulary, embedding, hidden, layers, positions), next_symbol(padding))
+    return JaxModel(LstmLanguage(vocabulary, embedding, hidden, layers, positions), next_symbol(padding))
 
 
 def word_lstm(
@@ -66,7 +66,7 @@ def word_lstm(
     >>> word_lstm(10_000).layout.size
     1357168
     """
-    return JaxModel(LstmLanguage.of(vocabulary, embedding, hidden, layers, "every", tied), next_symbol(padding))
+    return JaxModel(LstmLanguage(vocabulary, embedding, hidden, layers, tied=tied), next_symbol(padding))
 
 
 @dataclass(frozen=True)
@@ -77,23 +77,18 @@ class LstmLanguage:
     embedding: int
     hidden: int
     layers: int
-    positions: Positions
-    tied: bool
+    positions: Positions = "every"
+    tied: bool = False
 
-    @staticmethod
-    def of(
-        vocabulary: int, embedding: int, hidden: int, layers: int, positions: Positions, tied: bool = False
-    ) -> LstmLanguage:
-        """The network, its settings checked."""
-        if positions not in ("every", "last"):
-            raise SettingError(f"a text is predicted at 'every' position or after the 'last', not {positions!r}")
-        return LstmLanguage(
-            whole(vocabulary, "a vocabulary has at least 2 symbols", least=2),
-            whole(embedding, "an embedding has at least one number", least=1),
-            whole(hidden, "a layer has at least one unit", least=1),
-            whole(layers, "an LSTM has at least one layer", least=1),
-            positions,
-            tied,
+    def __post_init__(self) -> None:
+        if self.positions not in ("every", "last"):
+            raise SettingError(f"a text is predicted at 'every' position or after the 'last', not {self.positions!r}")
+        settle(
+            self,
+            vocabulary=whole(self.vocabulary, "a vocabulary has at least 2 symbols", least=2),
+            embedding=whole(self.embedding, "an embedding has at least one number", least=1),
+            hidden=whole(self.hidden, "a layer has at least one unit", least=1),
+            layers=whole(self.layers, "an LSTM has at least one layer", least=1),
         )
 
     def init(self, key: jax.Array) -> Params:
