@@ -40,7 +40,7 @@ def own_names(module):
     ids=["shoal", "models", "analytics", "learning", "schedules", "partition"],
 )  # fmt: skip
 def test_the_reference_lists_every_public_name(module, prefix):
-    reference = page("docs/reference.md") + page("docs/reference-data.md")
+    reference = "".join(map(page, ("docs/reference.md", "docs/reference-data.md", "docs/reference-models.md")))
     names = getattr(module, "__all__", None) or own_names(module)
     assert len(names) > 1
     missing = [name for name in names if not re.search(rf"`{re.escape(prefix + name)}\b", reference)]
