@@ -75,7 +75,7 @@ class Study:
 
 
 def deal(train: shoal.Population, setting: Setting, seed: int) -> dict[str, Callable[[], shoal.Population]]:
-    """The ways to deal the rows, each made when it is its turn: MNIST would be in memory four times."""
+    """The ways to deal the rows, each a function: MNIST dealt three times over would fill the memory."""
     clients = setting.clients
     return {
         "IID": lambda: shoal.partition.iid(train, clients=clients, seed=seed),
@@ -87,8 +87,9 @@ def deal(train: shoal.Population, setting: Setting, seed: int) -> dict[str, Call
 
 def plan(population: shoal.Population, test: shoal.Population, setting: Setting) -> shoal.Plan:
     """Federated averaging; if there is one client only, gradient descent with as many steps a round."""
-    x, y = test.everything().rows("x"), test.everything().rows("y")
-    model = shoal.models.mlp(int(np.prod(x.shape[1:])), hidden=setting.hidden, classes=int(y.max()) + 1)
+    features = int(np.prod(test.columns["x"].shape[1:]))
+    classes = 1 + int(max(part.columns["y"].max() for part in (population, test)))
+    model = shoal.models.mlp(features, hidden=setting.hidden, classes=classes)
     rate = shoal.sgd(setting.learning_rate)
     if len(population) > 1:
         work = shoal.FedAvg(model, batch_size=setting.batch, client_optimizer=rate)
@@ -109,20 +110,21 @@ def study(
     tell: Callable[[], None] = lambda: None,
 ) -> Study:
     """The test's accuracy after every round, for each way to deal the rows of `train`; `tell` is called each round."""
-    lines: list[Line] = []
-    for way, dealt in deal(train, setting, seed).items():
-        population = dealt()
+
+    def trained(way: str, population: shoal.Population) -> Line:
         result = shoal.simulate(
             plan(population, test, setting), population, test=test, every=1, seed=seed, progress="off",
             callbacks=[lambda rows, run: tell()],
         )  # fmt: skip
-        lines.append(Line(way, held(population), tuple(result.history.column("test accuracy"))))
-    return Study(data, (int(train.offsets[-1]), int(test.offsets[-1])), setting, tuple(lines))
+        return Line(way, held(population), tuple(result.history.column("test accuracy")))
+
+    lines = tuple(trained(way, dealt()) for way, dealt in deal(train, setting, seed).items())
+    return Study(data, (int(train.offsets[-1]), int(test.offsets[-1])), setting, lines)
 
 
 def held(population: shoal.Population) -> np.ndarray[Any, Any]:
     """How many rows of each label every client holds: a row for each client."""
-    labels = int(population.everything().rows("y").max()) + 1
+    labels = int(population.columns["y"].max()) + 1
     return np.stack([np.bincount(population[name].rows("y"), minlength=labels) for name in population])
 
 
