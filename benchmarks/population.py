@@ -6,6 +6,7 @@ where it is missing, and answers on stdin as the contenders of the engine do.
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import statistics
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+import shoal
 from benchmarks.contender import Worker, serve
 from benchmarks.report import Report
 
@@ -24,8 +26,14 @@ SIZES = (1_000, 1_000_000)
 BLOCKS, ROUNDS = 7, (10, 60)
 
 
-def measured(report: Report, *, quick: bool) -> None:
-    """Adds the rows."""
+TIME = "1,000,000 clients on disk beside 1,000, a client of the cohort"
+MEMORY = "1,000,000 clients on disk, peak memory"
+
+
+def run(report: Report, *, only: str, quick: bool) -> None:
+    """Adds the rows; none if `quick`, since making the population takes a while."""
+    if quick or (only not in TIME and only not in MEMORY):
+        return
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         few, many = (
@@ -36,31 +44,27 @@ def measured(report: Report, *, quick: bool) -> None:
         times: dict[str, list[float]] = {few.name: [], many.name: []}
         for worker in (few, many):
             worker.run(short)
-        for _ in range(1 if quick else BLOCKS):
+        for _ in range(BLOCKS):
             for worker in (few, many):
                 times[worker.name].append((worker.run(long) - worker.run(short)) / (long - short) / COHORT)
         seconds = {name: statistics.median(taken) for name, taken in times.items()}
-        report.add("1,000,000 clients on disk beside 1,000, a client of the cohort", seconds[many.name], "s",
-                   reference=seconds[few.name], bound=1.15)  # fmt: skip
-        report.add("1,000,000 clients on disk, peak memory", float(many.ask("memory")), "GB", bound=1.5)
+        report.add(TIME, seconds[many.name], "s", reference=seconds[few.name], bound=1.15)
+        report.add(MEMORY, float(many.ask("memory")), "GB", bound=1.5)
 
 
 class Contender:
     """A logistic regression on a cohort of 1,000, from a population on disk."""
 
     def __init__(self, folder: Path, clients: int) -> None:
-        import shoal
-
         if not folder.exists():
             _make(folder, clients)
-        self._shoal = shoal
         self._population = shoal.open_population(folder)
         self._algorithm = shoal.FedAvg(shoal.models.logistic(FEATURES), batch_size=ROWS, order="given")
 
     def run(self, rounds: int) -> None:
         """One call of simulate."""
-        plan = self._shoal.Plan(self._algorithm, rounds=rounds, cohort=COHORT)
-        self._shoal.simulate(plan, self._population, every=rounds, progress="off")
+        plan = shoal.Plan(self._algorithm, rounds=rounds, cohort=COHORT)
+        shoal.simulate(plan, self._population, every=rounds, progress="off")
 
     def memory(self) -> float:
         """The most memory that this process has held, in GB."""
@@ -69,8 +73,6 @@ class Contender:
 
 def _make(folder: Path, clients: int) -> None:
     """In a process of its own, whose memory does not count."""
-    import multiprocessing
-
     maker = multiprocessing.get_context("spawn").Process(target=make, args=(folder, clients))
     maker.start()
     maker.join()
@@ -78,8 +80,6 @@ def _make(folder: Path, clients: int) -> None:
 
 def make(folder: Path, clients: int) -> None:
     """Saves a population of equal clients."""
-    import shoal
-
     random = np.random.default_rng(0)
     truth = random.normal(size=FEATURES).astype(np.float32)
     x = random.standard_normal((clients * ROWS, FEATURES), np.float32)
