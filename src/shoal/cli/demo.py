@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from shoal.cli import demo_images
+from shoal.cli import demo_images, demo_keyboard
 from shoal.cli.picture import check_picture
 from shoal.demos import report
 from shoal.demos.hospitals import study
@@ -26,6 +26,7 @@ def demos() -> None:
 
 
 app.command("images")(demo_images.command)
+app.command("keyboard")(demo_keyboard.command)
 
 
 @app.command()

