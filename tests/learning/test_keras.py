@@ -14,7 +14,7 @@ from shoal import learning
 from shoal.errors import SettingError, UnsupportedError
 from shoal.learning.keras_optimizers import from_keras_optimizer
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ["KERAS_BACKEND"] = "jax"
 keras = pytest.importorskip("keras")
 
 # Keras 3.15 reads its own variables in a way that NumPy 2 warns of.

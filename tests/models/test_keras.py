@@ -14,7 +14,7 @@ import shoal
 from shoal.errors import DataError, SettingError, UnsupportedError
 from shoal.models import from_keras
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ["KERAS_BACKEND"] = "jax"
 keras = pytest.importorskip("keras")
 layers = keras.layers
 

@@ -17,6 +17,9 @@ from shoal.key import Key
 from shoal.simulation.columns import Columns, on_device
 from shoal.simulation.folding import cohort_total, compiled_turn
 
+LEAST = 32
+"""The smallest size of a client that is compiled for: rows of a batch that are not there cost less than compiling."""
+
 
 def one_round(
     algorithm: Algorithm[Any, Any, Any], run: Run[Any], population: Population, key: Key
@@ -63,7 +66,7 @@ _ROUNDED: WeakKeyDictionary[Population, Columns] = WeakKeyDictionary()
 
 
 def _rounded(population: Population) -> Columns:
-    longest = _power(population.longest)
+    longest = _power(max(population.longest, LEAST))
     rows, clients = int(population.offsets[-1]), len(population)
     wanted = _power(max(rows, longest))
     fillers = _power(clients + 1) - clients
