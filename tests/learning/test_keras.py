@@ -47,6 +47,10 @@ def test_an_optimizer_takes_the_steps_that_keras_takes(given, random):
     assert np.allclose(variable.value, weights, atol=1e-5)
 
 
+def test_a_rate_is_the_number_that_was_written():
+    assert from_keras_optimizer(keras.optimizers.SGD(0.1)) == shoal.sgd(0.1)
+
+
 def test_what_has_no_twin_is_refused():
     for given, said in (
         (keras.optimizers.Ftrl(0.1), "Ftrl has no twin"),

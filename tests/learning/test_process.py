@@ -152,6 +152,8 @@ def test_learning_rates_are_read_and_changed_between_rounds(clients):
     assert np.allclose(changed, usual / 2, atol=1e-7)
     with pytest.raises(SettingError, match=r"no client_work momentum to set; there are client_work: learning_rate"):
         process.set_hparams(state, {"client_work": {"momentum": 0.9}})
+    with pytest.raises(SettingError, match="numbers by name"):
+        process.set_hparams(state, {"client_work": 0.1})
     with pytest.raises(SettingError, match="over 0"):
         process.set_hparams(state, {"client_work": {"learning_rate": -1.0}})
 

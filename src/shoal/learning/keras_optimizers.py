@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from shoal.errors import UnsupportedError
 from shoal.optimizers import Optimizer, adagrad, adam, optimizer, sgd
@@ -23,17 +25,23 @@ def from_keras_optimizer(given: Any) -> Optimizer:
     """The same rule of optax: SGD, Adagrad and RMSprop exactly, Adam but for its epsilon.
 
     Keras adds Adam's epsilon before the correction of the bias and optax after it, as Kingma and Ba 2015 do in
-    algorithm 1: that shows where gradients are as small as epsilon. UnsupportedError for others, and for decay,
-    clipping, averaging and schedules, which are settings of the algorithm here.
+    algorithm 1: that shows where gradients are as small as epsilon. UnsupportedError for others, and for one with
+    decay, clipping, averaging or a schedule.
     """
     settings: dict[str, Any] = given.get_config()
     name = type(given).__name__
-    rate: Any = settings["learning_rate"]
+    if name not in ("SGD", "Adam", "Adagrad", "RMSprop"):
+        raise UnsupportedError(
+            f"Keras' {name} has no twin here: use SGD, Adam, Adagrad or RMSprop, or an optimizer of optax by its name, "
+            "such as shoal.optimizer('lion', learning_rate=0.01)"
+        )
     changed = [f"{key}={settings[key]}" for key, neutral in _NEUTRAL.items() if settings.get(key, neutral) != neutral]
-    if isinstance(settings["learning_rate"], dict):
+    written: Any = settings["learning_rate"]
+    if isinstance(written, dict):
         changed.append("a schedule of its learning rate over steps (shoal.schedules has schedules over rounds)")
     if changed:
         raise UnsupportedError(f"{name} with {', '.join(changed)} has no twin here: leave that out")
+    rate = float(str(np.float32(cast("float", written))))  # Keras keeps 0.1 as a float32, 0.10000000149
     match name:
         case "SGD":
             return sgd(rate, momentum=settings["momentum"] or None, nesterov=settings["nesterov"])
@@ -42,13 +50,8 @@ def from_keras_optimizer(given: Any) -> Optimizer:
         case "Adagrad":
             start = settings["initial_accumulator_value"]
             return adagrad(rate, initial_accumulator_value=start, eps=settings["epsilon"])
-        case "RMSprop":
+        case _:
             return optimizer(
                 "rmsprop", learning_rate=rate, decay=settings["rho"], eps=settings["epsilon"], eps_in_sqrt=True,
                 centered=settings["centered"], momentum=settings["momentum"] or None,
             )  # fmt: skip
-        case _:
-            raise UnsupportedError(
-                f"Keras' {name} has no twin here: use SGD, Adam, Adagrad or RMSprop, or an optimizer of optax by its "
-                "name, such as shoal.optimizer('lion', learning_rate=0.01)"
-            )

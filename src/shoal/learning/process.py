@@ -122,12 +122,7 @@ class LearningProcess:
 
         The next round is compiled again. SettingError for a name that is not there or a number out of range.
         """
-        known = self.get_hparams(state)
-        for place, given in hparams.items():
-            unknown = [name for name in given if place not in known or name not in known[place]]
-            if unknown or place not in known:
-                there = "; ".join(f"{p}: {', '.join(names) or 'none'}" for p, names in known.items())
-                raise SettingError(f"there is no {place} {', '.join(unknown)} to set; there are {there}")
+        _check_known(hparams, self.get_hparams(state))
         work = {**hparams.get("client_work", {})}
         algorithm = state.algorithm
         if isinstance(algorithm, FedProx):
@@ -168,6 +163,16 @@ def _metrics(report: Report, clients: int, finite: bool) -> dict[str, Any]:
         "aggregator": {"clients": there, "rejected": clients - there, "released": bool(report.released)},
         "finalizer": {"update_non_finite": int(not finite)},
     }
+
+
+def _check_known(hparams: Any, known: Mapping[str, Mapping[str, Any]]) -> None:
+    there = "; ".join(f"{place}: {', '.join(names) or 'none'}" for place, names in known.items())
+    if not isinstance(hparams, Mapping) or not all(isinstance(given, Mapping) for given in hparams.values()):
+        raise SettingError(f"hparams are numbers by name, by place, such as get_hparams gives; there are {there}")
+    given = [(place, name) for place, names in hparams.items() for name in names]
+    unknown = [f"{place} {name}" for place, name in given if name not in known.get(place, {})]
+    if unknown:
+        raise SettingError(f"there is no {', '.join(unknown)} to set; there are {there}")
 
 
 def _arguments(optimizer: Optimizer | None) -> dict[str, Any]:
