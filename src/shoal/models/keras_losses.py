@@ -52,7 +52,7 @@ class KerasLoss:
         values = self.function(labels, outputs)
         if values.shape[:1] != labels.shape[:1]:
             raise SettingError(f"a loss gives a number for each of {labels.shape[0]} rows, not shape {values.shape}")
-        return values if values.ndim == 1 else jnp.mean(values.reshape(values.shape[0], -1), axis=1)
+        return _by_row(values)
 
     def metrics(self, outputs: Array, labels: Array) -> dict[str, Float[Array, " rows"]]:
         """Accuracy for labels, the absolute error for numbers, nothing for other losses."""
