@@ -134,8 +134,60 @@ def test_where_no_client_can_be_loaded_the_run_says_why():
     def load(name):
         raise PermissionError
 
-    with pytest.raises(DataError, match=r"no client of the first cohort could be loaded: client 'c0'.*PermissionError"):
+    with pytest.raises(
+        DataError, match=r"no client of the first cohort could be loaded.*: client 'c0'.*PermissionError"
+    ):
         shoal.simulate(PLAN, shoal.LazyPopulation(["c0", "c1", "c2"], load))
+
+
+@pytest.mark.parametrize("runtime", ["auto", "local"])
+def test_a_run_goes_on_after_a_first_cohort_of_which_nobody_could_be_loaded(runtime):
+    calls = []
+
+    def load(name):
+        calls.append(name)
+        if len(calls) == 1:
+            raise OSError
+        x, y = data_of(name)
+        return x.astype(np.float64), y
+
+    plan = shoal.Plan(PLAN.algorithm, rounds=4, cohort=1)
+    found = shoal.simulate(plan, shoal.LazyPopulation(RAGGED.names, load), runtime=runtime)
+    assert found.history.column("clients") == [0, 1, 1, 1]
+    assert found.history.column("rejected") == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("empty", [1, 3])
+@pytest.mark.parametrize("runtime", ["auto", "local"])
+def test_a_round_without_clients_changes_nothing_wherever_the_clients_lie(empty, runtime, tmp_path):
+    nobody_once = shoal.Availability(online=lambda round, check: [] if round == empty else RAGGED.names, patience=1)
+    wide = RAGGED.with_column("x", RAGGED.columns["x"].astype(np.float64))
+    plan = shoal.Plan(PLAN.algorithm, rounds=4)
+    wanted = shoal.simulate(plan, wide, availability=nobody_once, runtime=runtime)
+    assert wanted.history.column("clients").count(0) == 1
+    lazy = shoal.LazyPopulation(wide.names, lambda name: {n: wide[name].rows(n) for n in "xy"})
+    for population in (mapped(wide, tmp_path), lazy):
+        found = shoal.simulate(plan, population, availability=nobody_once, runtime=runtime)
+        assert found.history.column("clients") == wanted.history.column("clients")
+        np.testing.assert_allclose(found.vector, wanted.vector, rtol=1e-5, atol=1e-6)
+
+
+def test_functions_by_names_that_are_no_texts_are_clients_too():
+    by_number = {1: lambda: data_of("c0"), 2: lambda: data_of("c1")}
+    assert shoal.simulate(shoal.Plan(PLAN.algorithm, rounds=1), by_number).history.column("clients") == [2]
+    with pytest.raises(DataError, match="same name once it is a text"):
+        shoal.LazyPopulation.of({1: list, "1": list})
+
+
+def test_a_client_whose_data_cannot_be_read_as_arrays_is_rejected():
+    class Tensor:
+        def __array__(self, *args, **kwargs):
+            raise RuntimeError("this tensor requires grad: 0.123")
+
+    population = shoal.LazyPopulation(RAGGED.names, lambda name: (Tensor(), [1]) if name == "c1" else data_of(name))
+    found = shoal.simulate(shoal.Plan(PLAN.algorithm, rounds=1), population)
+    assert found.history.column("rejected") == [1]
+    assert found.failures == ("client 'c1': what its function gives could not be read as arrays (RuntimeError)",)
 
 
 def test_a_lazy_population_has_named_clients_and_a_function():

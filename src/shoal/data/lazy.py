@@ -23,7 +23,8 @@ class LazyPopulation:
     """Clients by name, and a function that loads one: `load(name)` gives an (x, y) pair or a dict of columns.
 
     Nothing is loaded before a client takes part in a round, and nothing is kept after it. A client whose loading
-    fails is rejected, and the round goes on without it.
+    fails is rejected, and the round goes on without it; where nobody of the first cohort can be loaded, another
+    client is, for what columns there are.
 
     >>> population = LazyPopulation(["a", "b"], lambda name: ([[1.0], [2.0]], [0, 1]))
     >>> population["a"].count, len(population)
@@ -46,7 +47,10 @@ class LazyPopulation:
     @staticmethod
     def of(clients: Mapping[str, Callable[[], Any]]) -> LazyPopulation:
         """The population of a dict of functions without arguments, one for each client."""
-        return LazyPopulation(tuple(clients), lambda name: clients[name]())
+        named = {str(name): load for name, load in clients.items()}
+        if len(named) < len(clients):
+            raise DataError("two clients have the same name once it is a text: each needs its own")
+        return LazyPopulation(tuple(named), lambda name: named[name]())
 
     def __repr__(self) -> str:
         return f"LazyPopulation of {len(self)} clients"
@@ -115,7 +119,14 @@ class LazyPopulation:
             raise DataError(
                 f"client {name!r} could not be loaded: its function raised {type(error).__name__}"
             ) from error
-        return Population.from_clients({name: data})
+        try:
+            return Population.from_clients({name: data})
+        except DataError:
+            raise
+        except Exception as error:  # what an object says when it is asked for its numbers
+            raise DataError(
+                f"client {name!r}: what its function gives could not be read as arrays ({type(error).__name__})"
+            ) from error
 
 
 def _check_like(first: Population, client: Population) -> None:

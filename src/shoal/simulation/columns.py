@@ -61,6 +61,8 @@ KEPT_BYTES = 10**9
 """Columns on disk may stay in memory up to this size, where they are read fastest."""
 KEPT_ROUNDS = 16
 """Of larger ones, the pages that so many rounds have read are given back."""
+TRIED = 16
+"""Where nobody of the first cohort can be loaded, so many others are, to know what columns there are."""
 
 
 class Source(Protocol):
@@ -131,9 +133,7 @@ class Gathering:
         self._takes += 1
         if self._takes % KEPT_ROUNDS == 0:
             self._let_go()
-        columns = dict(gathered.columns) or {name: like[:0] for name, like in self._shapes.items()}
-        if not columns:
-            raise DataError(f"no client of the first cohort could be loaded: {next(iter(gathered.failed.values()))}")
+        columns = dict(gathered.columns) or self._without_rows(gathered.failed)
         self._shapes = {name: column[:0] for name, column in columns.items()}
         self._longest = _grown(self._longest, int(gathered.counts.max(initial=1)))
         self._rows = _grown(self._rows, max(int(gathered.counts.sum()), self._longest))  # a batch is a window of rows
@@ -143,6 +143,19 @@ class Gathering:
     def expect(self, places: Array) -> None:
         """Begins to gather."""
         self._coming = places.tobytes(), self._pool.submit(self._gather, places)
+
+    def _without_rows(self, failed: Mapping[int, str]) -> dict[str, Array]:
+        """The columns of a cohort that has no rows: as of those before it, or of another client that can be loaded."""
+        reasons = list(failed.values())
+        others = (place for place in range(len(self._words)) if place not in failed)
+        for place in itertools.islice(others, 0 if self._shapes else TRIED):
+            found = self._gather(np.array([place]))
+            reasons.extend(found.failed.values())
+            if found.columns:
+                return {name: column[:0] for name, column in found.columns.items()}
+        if not self._shapes:
+            raise DataError(f"no client of the first cohort could be loaded, and none of the others: {reasons[0]}")
+        return dict(self._shapes)
 
     def _gathered(self, places: Array) -> Gathered:
         coming, self._coming = self._coming, None
@@ -188,7 +201,7 @@ def _filled(array: Array, length: int) -> Array:
 
 def _usable(column: Array, counts: Array) -> Array:
     """Which clients hold neither NaN nor infinity, from their rows one after the other."""
-    bad = ~np.isfinite(column.reshape(len(column), -1)).all(axis=1) if column.dtype.kind == "f" else None
+    bad = ~np.isfinite(column).all(axis=tuple(range(1, column.ndim))) if column.dtype.kind == "f" else None
     if bad is None or not bad.any():
         return np.ones(len(counts), bool)
     return ~np.logical_or.reduceat(bad, np.cumsum(counts) - counts)
