@@ -15,7 +15,7 @@ import pytest
 
 import shoal
 from shoal.data import files
-from shoal.errors import DataError
+from shoal.errors import DataError, SettingError
 
 READERS = ["read_csv", "read_parquet", "store_csv", "store_parquet"]
 
@@ -186,7 +186,10 @@ BAD_FILES = {
     "only newlines": (b"\n\n", "is no CSV file that can be read"),
     "ragged rows": (b"ward,age,ill\na,1,0\na,1\n", "rows have different numbers of columns"),
     "two columns of a name": (b"ward,age,age\na,1,2\n", "same name"),
-    "bytes": (bytes(range(128, 256)) * 9, "no CSV file|there is no column"),
+    "bytes": (bytes(range(128, 256)) * 9, "no CSV file|there is no column|not in UTF-8"),
+    "clients in Latin-1": ("ward,age,ill\nK\xf6ln,1,0\n".encode("latin-1"), "is not in UTF-8"),
+    "a later row in Latin-1": (b"ward,age,ill\n" + b"a,1,0\n" * 10**6 + b"K\xf6ln,1,0\n", "is not in UTF-8"),
+    "names in Latin-1": ("ward,Gr\xf6\xdfe,ill\na,1,0\n".encode("latin-1"), "is not in UTF-8"),
 }
 
 
@@ -196,6 +199,13 @@ def test_a_csv_file_that_cannot_be_read_is_refused(case, tmp_path):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         shoal.read_csv(tmp_path / "t.csv", client="ward", label="ill")
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", None, "\n"])
+def test_a_delimiter_is_one_character(delimiter, tmp_path):
+    (tmp_path / "t.csv").write_text("ward,age\na,1\n")
+    with pytest.raises(SettingError, match="a delimiter is one character"):
+        shoal.read_csv(tmp_path / "t.csv", client="ward", delimiter=delimiter)
 
 
 def test_a_word_among_numbers_is_refused_by_its_columns_name_and_not_quoted(tmp_path):

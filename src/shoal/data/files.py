@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from shoal.errors import DataError
+from shoal.errors import DataError, SettingError
 from shoal.extras import needed
 
 BATCH = 2**16
@@ -87,6 +87,10 @@ class CsvSource:
     path: Path
     delimiter: str = field(default=",", kw_only=True)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.delimiter, str) or len(self.delimiter) != 1 or self.delimiter in "\r\n":
+            raise SettingError(f"a delimiter is one character, such as ';', not {self.delimiter!r}")
+
     @property
     def types(self) -> Mapping[str, Any]:
         """The columns' types, from the first rows."""
@@ -94,7 +98,7 @@ class CsvSource:
 
     @cached_property
     def _types(self) -> Mapping[str, Any]:
-        with self._open({}, None) as file:
+        with _reading(self.path, "CSV"), self._open({}, None) as file:
             return _by_name(self.path, file.schema)
 
     def readable(self, name: str, *, text: bool) -> Any:
@@ -107,21 +111,20 @@ class CsvSource:
 
     def batches(self, types: Mapping[str, Any]) -> Iterator[Any]:
         """Batches of some columns, read as the types given."""
-        with self._open(types, list(types)) as file, _reading(self.path, "CSV", list(self.types)):
+        names = list(self.types)
+        with _reading(self.path, "CSV", names), self._open(types, list(types)) as file:
             yield from file
 
     @contextmanager
     def _open(self, types: Mapping[str, Any], names: Sequence[str] | None) -> Generator[Any]:
         csv = needed("pyarrow.csv", "arrow")
         check_file(self.path)
-        with _reading(self.path, "CSV"):
-            file = csv.open_csv(
-                self.path,
-                read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
-                parse_options=csv.ParseOptions(delimiter=self.delimiter),
-                convert_options=csv.ConvertOptions(column_types=types, include_columns=names),
-            )
-        with file:
+        with csv.open_csv(
+            self.path,
+            read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=csv.ParseOptions(delimiter=self.delimiter),
+            convert_options=csv.ConvertOptions(column_types=types, include_columns=names),
+        ) as file:
             yield file
 
 
@@ -146,12 +149,14 @@ def _reading(path: Path, kind: str, names: Sequence[str] = ()) -> Generator[None
     arrow = needed("pyarrow", "arrow")
     try:
         yield
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} {_reason(kind, error, names)}") from None
 
 
 def _reason(kind: str, error: Exception, names: Sequence[str]) -> str:
     text = str(error)
+    if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in text:
+        return "is not in UTF-8, in which files are read: save it again with that encoding"
     if found := re.search(r"column #(\d+): CSV conversion error to (\w+)", text):
         wanted = "truth value" if found[2] == "bool" else "number"
         return (
