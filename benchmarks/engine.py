@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import population, quality
+from benchmarks import keyboard, population, quality
 from benchmarks.contender import Worker
 from benchmarks.report import Report
 
@@ -56,6 +56,7 @@ def run(report: Report, *, only: str, quick: bool) -> None:
         _hospitals(report)
     population.run(report, only=only, quick=quick)
     quality.run(report, only=only, quick=quick)
+    keyboard.run(report, only=only, quick=quick)
 
 
 def _race(report: Report, race: Race, quick: bool) -> None:

@@ -65,12 +65,12 @@ def invoke(*arguments):
 
 def test_every_way_to_guess_has_its_two_recalls(found):
     assert [line.way for line in found.lines] == WAYS
-    assert all(0 <= line.first <= line.three <= 1 for line in found.lines)
+    assert all(0 <= line.recall[0] <= line.recall[1] <= 1 for line in found.lines)
     assert found.equal == found.counted.table.ngrams
 
 
 def test_longer_runs_guess_better_on_sentences_that_come_again(found):
-    by_way = {line.way: line.first for line in found.lines}
+    by_way = {line.way: line.recall[0] for line in found.lines}
     assert by_way["most frequent words"] < by_way["bigrams, federated"] < by_way["trigrams, federated"]
 
 
@@ -79,7 +79,7 @@ def test_recall_is_what_plain_loops_find(data, found):
     hits = 0
     for context, word in zip(rows.columns["x"].tolist(), rows.columns["y"].tolist(), strict=True):
         hits += word in found.counted.suggest([context], order=3)[0].tolist()
-    assert found.lines[4].three == pytest.approx(hits / len(rows.columns["y"]))
+    assert found.lines[4].recall[1] == pytest.approx(hits / len(rows.columns["y"]))
 
 
 def test_counts_that_are_not_the_pooled_ones_are_noticed(data):

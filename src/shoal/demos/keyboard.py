@@ -27,8 +27,7 @@ class Line:
     """
 
     way: str
-    first: float
-    three: float
+    recall: tuple[float, float]
     leaves: str = "nothing"
 
 
@@ -75,11 +74,11 @@ def study(data: Data, training: Training, *, tell: Callable[[str], None] = lambd
     def line(way: str, model: shoal.analytics.NgramModel, order: int) -> Line:
         found = model.suggest(x, order=order, top=SUGGESTIONS)
         sent = sum(model.table.ngrams[:order])
-        return Line(way, *both(found, y), f"{sent:,} counts")
+        return Line(way, both(found, y), f"{sent:,} counts")
 
     lines = [
         line("most frequent words", everything, 1),
-        Line("bigrams, each role its own", *both(own_bigrams(learned, tested, vocabulary=size), y)),
+        Line("bigrams, each role its own", both(own_bigrams(learned, tested, vocabulary=size), y)),
         line("bigrams, federated", everything, 2),
         line("trigrams, federated", everything, 3),
         line("trigrams of two roles or more", shared, 3),
@@ -90,7 +89,7 @@ def study(data: Data, training: Training, *, tell: Callable[[str], None] = lambd
         network = train(data.train, data.vocabulary, training, shared.counts[0], tell=lambda: tell("round"))
         tell("testing")
         found = recalls(*network, data.test.rows(data.vocabulary, length=training.length))
-        lines.append(Line("LSTM, FedAvg", *found, f"{network[0].layout.size:,} weights a round"))
+        lines.append(Line("LSTM, FedAvg", found, f"{network[0].layout.size:,} weights a round"))
     return Study(data, tuple(lines), everything.table.ngrams, shared, network, training.rounds)
 
 
@@ -125,4 +124,4 @@ def both(suggested: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> tuple
 
 if __name__ == "__main__":
     for line in study(Data.of(shoal.shakespeare(), words=10_000), Training(rounds=0)).lines:
-        print(f"{line.way:<32} {line.first:.3f} {line.three:.3f}")
+        print(f"{line.way:<32} {line.recall[0]:.3f} {line.recall[1]:.3f}")

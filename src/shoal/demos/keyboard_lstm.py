@@ -65,6 +65,19 @@ def train(
     return model, result.vector
 
 
+def train_pooled(
+    texts: shoal.Texts, vocabulary: shoal.Vocabulary, training: Training, counts: np.ndarray[Any, Any]
+) -> tuple[Model, Vector]:
+    """The same model trained on all rows in one place, by Adam, with as many passes over them: the reference."""
+    model, rows = shoal.models.word_lstm(len(vocabulary)), texts.rows(vocabulary, length=training.length)
+    passes = max(1, round(training.rounds * training.cohort / len(rows)))
+    work = shoal.FedAvg(model, epochs=passes, batch_size=32, client_optimizer=shoal.adam(0.002))
+    result = shoal.simulate(
+        shoal.Plan(work, rounds=1), rows.pooled(), start=start(model, counts), progress="off"
+    )  # fmt: skip
+    return model, result.vector
+
+
 def start(model: Model, counts: np.ndarray[Any, Any]) -> Vector:
     """The model's fresh weights, with the words' frequencies, which all clients have counted, as its first guess."""
     params = model.layout.unflatten(np.asarray(model.init(shoal.Key.from_seed(0).split("model"))))

@@ -29,7 +29,7 @@ def table(study: Study) -> Table:
     for name in ("top 1", "top 3", "leaves a role"):
         table.add_column(name, justify="right")
     for line in study.lines:
-        table.add_row(line.way, f"{line.first:.3f}", f"{line.three:.3f}", line.leaves)
+        table.add_row(line.way, *(f"{found:.3f}" for found in line.recall), line.leaves)
     return table
 
 
@@ -51,7 +51,7 @@ def data(study: Study) -> dict[str, Any]:
         "counts equal to pooled": list(study.equal),
         "rounds": study.rounds,
         "rows": [
-            {"guessed by": line.way, "top 1": line.first, "top 3": line.three, "leaves a role": line.leaves}
+            {"guessed by": line.way, "top 1": line.recall[0], "top 3": line.recall[1], "leaves a role": line.leaves}
             for line in study.lines
         ],
     }
