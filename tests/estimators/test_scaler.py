@@ -30,6 +30,17 @@ def test_it_is_standard_scaler_on_the_pooled_rows(table):
     np.testing.assert_allclose(mine.inverse_transform(mine.transform(x)), x, rtol=1e-12)
 
 
+def test_features_far_from_zero_keep_their_deviation(table):
+    x, groups = table
+    far = x[:, :3] * [1.0, 1e-3, 1.0] + [1.7e9, 1e8, -3.0]
+    far = np.c_[far, np.full(len(far), 0.1), np.full(len(far), 1e7) + 0.3]
+    mine, pooled = FederatedStandardScaler().fit(far, groups=groups), StandardScaler().fit(far)
+    np.testing.assert_allclose(mine.mean_, pooled.mean_, rtol=1e-14)
+    np.testing.assert_allclose(mine.scale_, pooled.scale_, rtol=1e-7)
+    assert mine.scale_[3:].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(mine.transform(far), pooled.transform(far), rtol=1e-6, atol=1e-6)
+
+
 def test_float32_stays_float32_and_whole_numbers_become_floats(table):
     x, groups = table
     for given, kept in ((np.float32, np.float32), (np.int64, np.float64)):

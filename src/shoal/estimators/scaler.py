@@ -1,4 +1,4 @@
-"""FederatedStandardScaler: standardisation by one round of federated statistics."""
+"""FederatedStandardScaler: standardisation by two rounds of federated statistics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from shoal.analytics import MeanAndVariance
+from shoal.analytics import MeanAndVariance, Statistics
+from shoal.data import Population
 from shoal.estimators.given import clients
 from shoal.extras import needed
 from shoal.plan import Plan
@@ -22,7 +23,8 @@ FLOATS = (np.float64, np.float32)
 class FederatedStandardScaler(_base.OneToOneFeatureMixin, _base.TransformerMixin, _base.BaseEstimator):
     """Subtracts the mean of all clients' rows and divides by their deviation, feature by feature.
 
-    Each client sends, per feature, a count, a sum and a sum of squares (`analytics.MeanAndVariance`), once. The
+    Each client sends, per feature, a count, a sum and a sum of squares (`analytics.MeanAndVariance`), and once more
+    for its rows less the mean of all, because squares of features far from 0, such as times, lose the deviation. The
     result is that of StandardScaler on the pooled rows up to float64 rounding; a constant feature is only centred.
 
     After `fit`: `mean_`, `var_` (divided by the count), `scale_`, `n_samples_seen_`, as StandardScaler has them.
@@ -38,11 +40,14 @@ class FederatedStandardScaler(_base.OneToOneFeatureMixin, _base.TransformerMixin
         ValueError (scikit-learn's) for rows that are not finite numbers, DataError for groups that do not fit.
         """
         rows = _validation.validate_data(self, X, dtype=FLOATS)
-        plan = Plan(MeanAndVariance(rows.shape[1:]), rounds=1)
-        found = simulate(plan, clients(rows, groups=groups), progress="off").state
-        self.mean_, self.var_ = found.mean, found.variance
-        self.scale_ = np.where(found.variance > 0, np.sqrt(found.variance), 1.0)
-        self.n_samples_seen_ = int(found.count)
+        population = clients(rows, groups=groups)
+        about = _statistics(population).mean
+        around = _statistics(population.with_column("x", population.columns["x"] - about))
+        self.mean_, self.var_ = about + around.mean, around.variance
+        self.n_samples_seen_ = int(around.count)
+        rounding = self.n_samples_seen_ * np.finfo(np.float64).eps  # as in StandardScaler, by the same law
+        constant = self.var_ <= rounding * self.var_ + np.square(rounding * self.mean_)
+        self.scale_ = np.where(constant, 1.0, np.sqrt(self.var_))
         return self
 
     def transform(self, X: Any) -> Any:
@@ -64,3 +69,8 @@ class FederatedStandardScaler(_base.OneToOneFeatureMixin, _base.TransformerMixin
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _statistics(population: Population) -> Statistics:
+    plan = Plan(MeanAndVariance(population.columns["x"].shape[1:]), rounds=1)
+    return simulate(plan, population, progress="off").state
