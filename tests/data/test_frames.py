@@ -120,3 +120,16 @@ def test_without_a_label_there_is_no_y():
 def test_what_is_no_frame_is_refused(frame, message):
     with pytest.raises(DataError, match=message):
         shoal.Population.from_frame(frame, client="site")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"features": "age"}, r"features is a list of columns: write \['age'\]"),
+        ({"categories": ["age"]}, r"categories is a dict, the texts that a column may hold by its name, not a list"),
+    ],
+)
+def test_settings_of_another_form_are_told_what_is_wanted(settings, message):
+    frame = pd.DataFrame({"site": ["a", "b"], "age": [1, 2]})
+    with pytest.raises(DataError, match=message):
+        shoal.Population.from_frame(frame, client="site", **settings)

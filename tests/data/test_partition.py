@@ -189,6 +189,7 @@ def test_one_client_takes_all_and_as_many_clients_as_rows_take_one_each(rule):
         (lambda: partition.sizes([1, 2], sizes=[1, 2]), SettingError, "add up to 3 rows, and there are 2"),
         (lambda: partition.sizes([1, 2], sizes=[1, 0]), SettingError, "at least one row, not 0"),
         (lambda: partition.sizes([1, 2], sizes=[]), SettingError, "at least one client"),
+        (lambda: partition.sizes([1, 2], sizes=2), SettingError, "sizes is a list, a number of rows for each client"),
         (lambda: partition.lognormal([1, 2], clients=2, sigma=-1), SettingError, "sigma of a logarithm is 0 or more"),
         (lambda: partition.power_law([1, 2], clients=2, exponent=np.inf), SettingError, "exponent of a power law"),
         (lambda: partition.power_law([1, 2], clients=2, least=2), SettingError, "2 clients of at least 2 need 4 rows"),
@@ -207,6 +208,16 @@ def test_the_table_counts_labels_as_a_loop_does():
         mine = population[name].rows("y").tolist()
         assert line.split() == [name, str(len(mine)), *(str(mine.count(label)) for label in range(3))]
     assert lines[-1].split() == ["all", "90", "30", "30", "30"]
+
+
+def test_the_table_writes_labels_and_names_as_they_are():
+    y = [1234567, 1234568, 1234568]
+    by_number = shoal.Population.from_arrays([1, 2, 3], y, groups=["[/ward]", "[red]", ":fish:"])
+    head, *lines = partition.summary(by_number).splitlines()
+    assert head.split() == ["client", "rows", "1234567", "1234568"]
+    assert [line.split()[0] for line in lines] == [":fish:", "[/ward]", "[red]", "all"]
+    close = shoal.Population.from_arrays([1, 2], [0.1234561, 0.1234562], groups=[0, 0])
+    assert partition.summary(close).splitlines()[0].split() == ["client", "rows", "0.1234561", "0.1234562"]
 
 
 def test_of_many_clients_the_table_shows_twenty():

@@ -50,6 +50,11 @@ def chosen(
 
     DataError, with what there is, if a column is not there.
     """
+    if isinstance(features, str):
+        raise DataError(f"features is a list of columns: write [{features!r}]")
+    if not isinstance(categories, Mapping):
+        kind = type(categories).__name__
+        raise DataError(f"categories is a dict, the texts that a column may hold by its name, not a {kind}")
     features = [n for n in present if n not in (client, label)] if features is None else list(features)
     wanted = [client, *([] if label is None else [label]), *features]
     unknown = [name for name in (*wanted, *categories) if name not in present]

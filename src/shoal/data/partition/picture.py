@@ -73,7 +73,7 @@ def summary(population: Population, *, label: str = "y") -> str:
     for name, row in zip([*names, "all"], np.concatenate([held, total]), strict=True):
         table.add_row(name, str(row.sum()), *map(str, row))
     out = io.StringIO()
-    Console(file=out, width=10_000, no_color=True).print(table)
+    Console(file=out, width=10_000, no_color=True, markup=False, emoji=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -90,7 +90,13 @@ def _held(population: Population, label: str, places: Column) -> tuple[list[str]
     for row, place in enumerate(places):
         start, end = population.offsets[place : place + 2]
         held[row] = np.bincount(np.searchsorted(kinds, column[start:end]), minlength=len(kinds))
-    return [f"{kind:g}" for kind in kinds], held
+    return _texts(kinds), held
+
+
+def _texts(kinds: Column) -> list[str]:
+    """Labels as texts that differ: short ones where these do."""
+    short = [str(int(kind)) if kinds.dtype.kind in "biu" else f"{kind:g}" for kind in kinds]
+    return short if len(set(short)) == len(short) else list(map(str, kinds.tolist()))
 
 
 def _bars(axes: Any, held: Int[np.ndarray, "clients labels"], labels: list[str], names: list[str]) -> None:

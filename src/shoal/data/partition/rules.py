@@ -102,6 +102,8 @@ def sizes(x: Any, y: Any = None, *, sizes: Sequence[int], seed: int = 0) -> Popu
     >>> sizes(np.arange(10.0), sizes=[1, 2, 5]).counts.tolist()
     [1, 2, 5]
     """
+    if not isinstance(sizes, Sequence | np.ndarray):
+        raise SettingError(f"sizes is a list, a number of rows for each client, not {sizes!r}")
     wanted = [whole(size, "a client has at least one row", least=1) for size in sizes]
     rows = _Rows.of(x, y, clients=len(wanted), rule="sizes", seed=seed)
     if sum(wanted) > rows.count:
