@@ -27,25 +27,26 @@ class Training:
     """How the LSTM is trained: so many roles a round, each a pass over its own rows of `length` words in batches."""
 
     rounds: int
-    cohort: int = 20
+    cohort: int = 10
     length: int = 32
     batch: int = 8
     client_rate: float = 1.0
-    server_rate: float = 0.01
+    server_rate: float = 0.02
 
     def plan(self, model: Model) -> shoal.Plan:
-        """Federated averaging with Adam on the server (Reddi et al. 2021)."""
+        """Federated averaging with Adam on the server (Reddi et al. 2021), whose rate falls to 0 over the rounds."""
         work = shoal.FedAvg(
             model,
             batch_size=self.batch,
             client_optimizer=shoal.sgd(self.client_rate),
-            server_optimizer=shoal.adam(self.server_rate),
+            server_optimizer=shoal.adam(shoal.schedules.cosine(self.server_rate, rounds=self.rounds)),
         )
         return shoal.Plan(work, rounds=self.rounds, cohort=self.cohort)
 
 
 SHORT = Training(rounds=100)
-FULL = Training(rounds=1000)
+FULL = Training(rounds=400)
+"""About four passes over all that the roles say."""
 
 
 def train(
