@@ -63,14 +63,16 @@ def _clients(population: Any, *, reads_rows: bool) -> Clients:
 
 
 def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any, availability: Any) -> dict[str, str]:
-    """What decides a run's numbers: a checkpoint of another run must not be taken for this one's."""
+    """What decides a run's numbers: a checkpoint of another run must not be taken for this one's.
+
+    Who happens to be there is not in it: a run that failed for want of clients goes on when they are back.
+    """
     return {
         "plan": plan.digest(),
         "seed": str(seed),
         "population": _data_digest(clients),
         "start": digest(None if start is None else np.asarray(start)),
         "runtime": f"{runtime}",
-        "availability": digest(availability),
     }
 
 

@@ -18,7 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from shoal.algorithms import Run
 from shoal.algorithms import start as begin
 from shoal.data import LazyPopulation, Population
-from shoal.errors import CheckpointError, DivergedError, RejectedError, SettingError, UnsupportedError
+from shoal.errors import (
+    CheckpointError,
+    DivergedError,
+    RejectedError,
+    SettingError,
+    TooFewClientsError,
+    UnsupportedError,
+)
 from shoal.key import Key
 from shoal.plan import Plan
 from shoal.settings import number, whole
@@ -167,7 +174,7 @@ def simulate(
     runs_in = _runtime(plan, clients, runtime, cohorts)
     saved = None
     if checkpoint is not None:
-        which = identity(plan, clients, seed=seed, start=start, runtime=runs_in, availability=availability)
+        which = identity(plan, clients, seed=seed, start=start, runtime=runs_in)
         saved = Checkpoint(Path(checkpoint), which)
         saved.prepare()
     simulation = _Simulation(plan, runs_in, test, every, on_reject, save_every_s, saved, callbacks)
@@ -221,7 +228,11 @@ class _Simulation:
         first = int(run.round)
         stop = min(listeners.next_stop(first), first + self._every - first % self._every)
         started = time.perf_counter()
-        run, records = self._runtime.advance(run, stop - first)
+        try:
+            run, records = self._runtime.advance(run, stop - first)
+        except TooFewClientsError:
+            self._save(run)  # those who are missing may come tomorrow
+            raise
         each = (time.perf_counter() - started) / len(records)
         self._rows.extend(_row(record, each) for record in records)
         self._refuse(records)
