@@ -271,8 +271,10 @@ def test_a_parquet_file_larger_than_the_memory_it_may_use_is_streamed(tmp_path):
     names = [*(f"x{n}" for n in range(35)), "y", "who"]
     types = pa.schema([(name, pa.int64() if name == "who" else pa.float64()) for name in names])
     with pq.ParquetWriter(tmp_path / "t", types, compression="none", use_dictionary=False) as out:
+        sums = np.zeros(5000)
         for part in range(12):  # 600,000 rows
             who = np.sort(random.integers(0, 5000, len(block)))
+            sums += np.bincount(who, block[:, 0] + part, 5000)
             out.write_table(pa.table([*(block + part).T, who], names=names))
     size_kb = (tmp_path / "t").stat().st_size / 1024
     done = subprocess.run(
@@ -282,3 +284,7 @@ def test_a_parquet_file_larger_than_the_memory_it_may_use_is_streamed(tmp_path):
     assert (clients, rows) == (5000, 600_000)
     assert size_kb > 150_000
     assert grown_kb < size_kb / 2
+    found = shoal.open_population(tmp_path / "s")
+    np.testing.assert_allclose(
+        np.add.reduceat(found.columns["x"][:, 0], found.offsets[:-1]), sums, rtol=1e-9, atol=1e-6
+    )

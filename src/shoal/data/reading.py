@@ -14,7 +14,7 @@ from shoal.data.files import CsvSource, ParquetSource
 from shoal.data.frames import Categories
 from shoal.data.meaning import Meaning
 from shoal.data.population import Population
-from shoal.data.scatter import Arrays, Clients, Files, count, scatter
+from shoal.data.scatter import Arrays, Buckets, Clients, count, scatter
 from shoal.data.store import column_file, new_folder, open_population, with_usable, write_index
 
 
@@ -89,25 +89,32 @@ def store_parquet(
 def _read(meaning: Meaning) -> Population:
     with tempfile.SpooledTemporaryFile(2**26) as owners:
         clients = count(meaning, owners)
-        columns = {name: np.empty(shape, dtype) for name, shape, dtype in _columns(meaning, clients)}
+        rows = int(clients.offsets[-1])
+        columns = {name: np.empty((rows, *shape), dtype) for name, (shape, dtype) in _columns(meaning, clients).items()}
         usable = scatter(meaning, clients, owners, Arrays(columns))
     return with_usable(Population(clients.names, columns, clients.offsets), usable)
 
 
 def _store(meaning: Meaning, folder: str | Path) -> Population:
-    with new_folder(folder) as place, ExitStack() as open_files:
-        owners = open_files.enter_context(tempfile.TemporaryFile(dir=place))
+    with new_folder(folder) as place, ExitStack() as files:
+
+        def temporary() -> Any:
+            return files.enter_context(tempfile.TemporaryFile(dir=place))
+
+        owners = temporary()
         clients = count(meaning, owners)
-        files = Files()
-        for number, (name, shape, dtype) in enumerate(_columns(meaning, clients)):
-            file = open_files.enter_context(column_file(place, number).open("wb", buffering=0))
-            files.add(name, file, shape, dtype)
-        usable = scatter(meaning, clients, owners, files)
-        write_index(place, clients.names, list(files.columns), clients.offsets, usable)
+        columns = _columns(meaning, clients)
+        buckets = Buckets(int(clients.offsets[-1]), columns, temporary)
+        usable = scatter(meaning, clients, owners, buckets)
+        outputs = {
+            name: files.enter_context(column_file(place, number).open("wb")) for number, name in enumerate(columns)
+        }
+        buckets.write(outputs)
+        write_index(place, clients.names, list(columns), clients.offsets, usable)
     return open_population(folder)
 
 
-def _columns(meaning: Meaning, clients: Clients) -> list[tuple[str, tuple[int, ...], Any]]:
-    rows = int(clients.counts.sum())
-    y = [] if clients.label is None else [("y", (rows,), clients.label)]
-    return [("x", (rows, len(meaning.features)), np.float64), *y]
+def _columns(meaning: Meaning, clients: Clients) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """The shape of a row of each column, and its dtype."""
+    y = {} if clients.label is None else {"y": ((), clients.label)}
+    return {"x": ((len(meaning.features),), np.float64), **y}

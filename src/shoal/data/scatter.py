@@ -1,12 +1,13 @@
 """Rows of a file on their way to their clients, in two readings.
 
 The first counts each client's rows, so that it is known where they will lie; the second puts every row in its place.
-Memory holds a batch of rows and a few numbers for each client, however large the file is.
+Memory holds a batch of rows, a part of the result and a few numbers for each client.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any, Protocol
 
@@ -17,6 +18,11 @@ from shoal.data.files import CsvSource
 from shoal.data.frames import Column, features_of, numbers_of
 from shoal.data.meaning import Meaning
 from shoal.errors import DataError
+
+BUCKET_BYTES = 2**25
+"""How large a part of the result is put in order at a time."""
+BUCKETS = 128
+"""At most so many parts; those of a larger result are larger."""
 
 
 @dataclass(frozen=True)
@@ -38,47 +44,61 @@ class Clients:
 class Target(Protocol):
     """Where rows go."""
 
-    def put(self, name: str, places: Column, rows: Column) -> None:
-        """Puts rows of a column into their places, which ascend."""
+    def put(self, places: Column, rows: Mapping[str, Column]) -> None:
+        """Puts rows of all columns into their places, which ascend."""
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Arrays:
     """Rows go into arrays."""
 
-    columns: dict[str, Column]
+    columns: Mapping[str, Column]
 
-    def put(self, name: str, places: Column, rows: Column) -> None:
-        self.columns[name][places] = rows
-
-
-@dataclass
-class Files:
-    """Rows go into files: written, not mapped, because a full disk then is an error and not the end of the process."""
-
-    columns: dict[str, tuple[IO[bytes], int]] = field(default_factory=dict)
-
-    def add(self, name: str, file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> None:
-        """A column, in a file whose beginning is written here."""
-        about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, about)
-        self.columns[name] = file, file.tell()
-
-    def put(self, name: str, places: Column, rows: Column) -> None:
-        file, start = self.columns[name]
-        rows = np.ascontiguousarray(rows)
-        size = rows[:1].nbytes
-        ends = np.flatnonzero(np.diff(places) != 1) + 1
-        for begin, end in zip([0, *ends], [*ends, len(places)], strict=True):
-            file.seek(start + int(places[begin]) * size)
-            _write(file, rows[begin:end].data.cast("B"))
+    def put(self, places: Column, rows: Mapping[str, Column]) -> None:
+        """Puts rows of all columns into their places."""
+        for name, column in rows.items():
+            self.columns[name][places] = column
 
 
-def _write(file: IO[bytes], rows: memoryview) -> None:
-    """Writes all of it, where a single call to the system may write a part."""
-    while rows:
-        rows = rows[file.write(rows) :]
+class Buckets:
+    """Rows go into files, by the part of the result that they belong to; a part is put in order when all is there.
+
+    So everything is written from beginning to end: rows of a million clients that lie mixed would else be a million
+    small writes all over the disk.
+    """
+
+    def __init__(self, rows: int, columns: Mapping[str, tuple[tuple[int, ...], Any]], open_file: Callable[[], Any]):
+        self._columns = columns
+        self._record = np.dtype([("place", np.int64), *((n, dtype, shape) for n, (shape, dtype) in columns.items())])
+        fitting = max(BUCKET_BYTES // self._record.itemsize, -(-rows // BUCKETS), 1)
+        self._ends = np.append(np.arange(fitting, rows, fitting), rows)
+        self._files = [open_file() for _ in self._ends]
+
+    def put(self, places: Column, rows: Mapping[str, Column]) -> None:
+        """Puts rows of all columns into the files of their parts."""
+        records = np.empty(len(places), self._record)
+        records["place"] = places
+        for name, column in rows.items():
+            records[name] = column
+        cuts = np.searchsorted(places, self._ends)
+        for file, begin, end in zip(self._files, [0, *cuts[:-1]], cuts, strict=True):
+            if begin < end:
+                file.write(records[begin:end].tobytes())
+
+    def write(self, outputs: Mapping[str, IO[bytes]]) -> None:
+        """Writes every column into its file, in NumPy's format, part by part; a part's own file is then gone."""
+        for name, (shape, dtype) in self._columns.items():
+            about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(outputs[name], about | {"shape": (int(self._ends[-1]), *shape)})
+        for file, begin, end in zip(self._files, [0, *self._ends[:-1]], self._ends, strict=True):
+            file.seek(0)
+            records = np.frombuffer(file.read(), self._record)
+            file.close()
+            for name, (shape, dtype) in self._columns.items():
+                part = np.empty((end - begin, *shape), dtype)
+                part[records["place"] - begin] = records[name]
+                outputs[name].write(part.data)
 
 
 def count(meaning: Meaning, owners: Any) -> Clients:
@@ -165,13 +185,12 @@ def scatter(meaning: Meaning, clients: Clients, owners: Any, target: Target) -> 
         first = np.searchsorted(rank, rank, side="left")
         places = following[rank] + np.arange(len(rank)) - first
         np.add.at(following, rank, 1)
-        x = features_of(batch, meaning.features, meaning.categories)[order]
-        target.put("x", places, x)
-        bad = ~np.isfinite(x).all(axis=1)
-        if clients.label is not None and meaning.label is not None:
-            y = numbers_of(batch, meaning.label, meaning.categories)[order].astype(clients.label)
-            target.put("y", places, y)
-            bad |= ~np.isfinite(y)
+        rows = {"x": features_of(batch, meaning.features, meaning.categories)[order]}
+        if clients.label is not None:
+            y = numbers_of(batch, meaning.label, meaning.categories)
+            rows["y"] = y[order].astype(clients.label)
+        target.put(places, rows)
+        bad = ~np.all([np.isfinite(column.reshape(len(rank), -1)).all(axis=1) for column in rows.values()], axis=0)
         usable[rank[bad]] = False
     if left:
         raise DataError(f"{meaning.source.path} changed while it was read: read it again when it is at rest")
