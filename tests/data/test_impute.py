@@ -112,6 +112,11 @@ def test_what_cannot_be_imputed_is_refused(settings, error, message):
         shoal.imputer(population, **settings)
 
 
+def test_rows_that_are_no_numbers_are_refused():
+    with pytest.raises(DataError, match="rows are numbers, with NaN where one is missing, not object"):
+        shoal.Imputer(np.zeros(2)).transform([[1.0, None]])
+
+
 def test_rows_of_another_shape_are_refused():
     made = shoal.imputer(shoal.Population.from_arrays([[1.0, 2.0]], groups=["a"]))
     with pytest.raises(DataError, match=r"rows of 'x' have shape \(3,\), the imputer is for \(2,\)"):

@@ -104,6 +104,7 @@ def test_codes_of_texts_and_flags_go_together(tmp_path):
     ("features", "settings", "error", "message"),
     [
         ({}, {}, SettingError, "at least one feature"),
+        ([0], {}, SettingError, r"{place of the feature: its codes}"),
         ({2: 3}, {}, DataError, r"have shape \(2,\), and there is no feature 2"),
         ({0: 3}, {"column": "image"}, DataError, r"have shape \(2, 1\)"),
         ({0: 3}, {"column": "z"}, DataError, "there is no column 'z'"),
@@ -117,6 +118,10 @@ def test_what_cannot_be_encoded_is_refused(features, settings, error, message):
     population = shoal.Population.from_arrays([[0, 1]] * 9, groups=list("abc") * 3, image=np.zeros((9, 2, 1)))
     with pytest.raises(error, match=message):
         shoal.one_hot(population, features, **settings)
+
+
+def test_no_rows_are_encoded_as_no_rows():
+    assert shoal.OneHot({1: (0, 2)}, features=2).transform(np.zeros((0, 2))).shape == (0, 3)
 
 
 def test_rows_of_another_width_are_refused():

@@ -106,6 +106,11 @@ def replace(name, array):
     return lambda folder: np.save(folder / name, array, allow_pickle=True)
 
 
+def _archive(path):
+    with path.open("wb") as file:
+        np.savez(file, offsets=np.arange(5))
+
+
 DAMAGE = {
     "no header": (lambda folder: (folder / "population.json").unlink(), "no population.json that can be read"),
     "not JSON": (lambda folder: (folder / "population.json").write_bytes(b"\xff{"), "no population.json that can be"),
@@ -120,6 +125,7 @@ DAMAGE = {
     "no names": (lambda folder: (folder / "names.json").unlink(), "a file is missing or damaged"),
     "no offsets": (lambda folder: (folder / "offsets.npy").unlink(), "a file is missing or damaged"),
     "offsets out of order": (replace("offsets.npy", np.array([0, 10, 7, 22, 27])), "do not follow each other"),
+    "offsets in an archive": (lambda folder: _archive(folder / "offsets.npy"), "a file is missing or damaged"),
     "fewer offsets": (replace("offsets.npy", np.array([0, 27])), "do not follow each other"),
     "offsets of objects": (replace("offsets.npy", np.array([0, None], object)), "a file is missing or damaged"),
     "offsets that are no list": (replace("offsets.npy", np.array(3)), "do not follow each other"),

@@ -134,7 +134,8 @@ def test_weights_that_were_set_come_back_and_other_shapes_are_refused(clients):
     named = {"bias": vector[:1], "weight": vector[1:].reshape(4, 1)}
     for weights in (vector, named):
         assert np.array_equal(process.get_model_weights(process.set_model_weights(state, weights)), vector)
-    for wrong in (vector[1:], {"weight": vector}, np.full(5, np.nan)):
+    layers = [vector[1:].reshape(4, 1), vector[:1]]
+    for wrong in (vector[1:], {"weight": vector}, np.full(5, np.nan), layers, ["a"] * 5, None):
         with pytest.raises(SettingError):
             process.set_model_weights(state, wrong)
 

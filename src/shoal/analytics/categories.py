@@ -50,7 +50,10 @@ class CategoryCounts:
     aggregation: Aggregation = field(default_factory=total, kw_only=True)
 
     def __post_init__(self) -> None:
-        given = cast("Codes", dict(self.features))
+        try:
+            given = cast("Codes", dict(self.features))
+        except (TypeError, ValueError):
+            given = {}
         if not given:
             raise SettingError("categories are counted of at least one feature: {place of the feature: its codes}")
         rule = "a feature is named by its place, from 0"

@@ -34,6 +34,8 @@ class Imputer:
     def transform(self, rows: Num[np.ndarray, "rows ..."]) -> Num[np.ndarray, "rows ..."]:
         """Rows without NaN, in their dtype, the flags behind them: 1 where a feature was missing."""
         rows = np.asarray(rows)
+        if rows.dtype.kind not in "biuf":
+            raise DataError(f"rows are numbers, with NaN where one is missing, not {rows.dtype}")
         if rows.shape[1:] != self.values.shape:
             raise DataError(
                 f"rows of {self.column!r} have shape {rows.shape[1:]}, the imputer is for {self.values.shape}"

@@ -46,10 +46,10 @@ class OneHot:
     def transform(self, rows: Num[np.ndarray, "rows ..."]) -> Float[np.ndarray, "rows encoded"]:
         """Encoded rows: float32 where the rows are, else float64."""
         rows = np.asarray(rows)
-        if rows.ndim > 2 or rows.reshape(len(rows), -1).shape[1] != self.features:
+        if rows.shape[1:] != (self.features,) and (self.features, rows.ndim) != (1, 1):
             raise DataError(f"rows of {self.column!r} have shape {rows.shape[1:]}, the encoding is of {self.features}")
         dtype = np.float32 if rows.dtype == np.float32 else np.float64
-        rows = rows.reshape(len(rows), -1)
+        rows = rows.reshape(len(rows), self.features)
         return np.concatenate([self._encoded(rows, place, dtype) for place in range(self.features)], axis=1)
 
     def _encoded(self, rows: Num[np.ndarray, "rows features"], place: int, dtype: type) -> np.ndarray:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -46,8 +46,8 @@ def open_population(folder: str | Path) -> Population:
     about = _header(folder)
     try:
         names = json.loads((folder / "names.json").read_bytes())
-        offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-        usable = np.load(folder / "usable.npy", allow_pickle=False)
+        offsets = _array(folder / "offsets.npy")
+        usable = _array(folder / "usable.npy")
         columns = {name: _mapped(column_file(folder, number)) for number, name in enumerate(about["columns"])}
     except (OSError, ValueError, EOFError) as error:
         raise _broken(folder, f"a file is missing or damaged ({type(error).__name__})") from error
@@ -116,10 +116,17 @@ def _header(folder: Path) -> dict[str, Any]:
 
 
 def _mapped(path: Path) -> Column:
-    column = np.load(path, mmap_mode="r", allow_pickle=False)
+    column = _array(path, mode="r")
     if column.dtype.kind not in "biuf":
         raise ValueError("columns hold numbers")
     return column
+
+
+def _array(path: Path, *, mode: Literal["r"] | None = None) -> Column:
+    array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    if not isinstance(array, np.ndarray):  # a zip archive of arrays under an array's name
+        raise ValueError("a file holds one array")
+    return array
 
 
 def _check(

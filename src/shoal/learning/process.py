@@ -143,11 +143,13 @@ def vector_of(weights: Any, layout: Layout) -> np.ndarray[Any, Any]:
     """A vector of a layout from a vector or from arrays by name; SettingError if it does not fit or is not finite."""
     if isinstance(weights, Mapping):
         weights = layout.flatten({str(name): np.asarray(array) for name, array in weights.items()})
-    if np.shape(weights) != (layout.size,):
-        raise SettingError(
-            f"weights are a vector of {layout.size} numbers, or arrays by name, not of shape {np.shape(weights)}"
-        )
-    vector = np.array(weights, layout.dtype)
+    wanted = f"weights are a vector of {layout.size} numbers, or arrays by name"
+    try:
+        vector = np.array(weights, layout.dtype)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{wanted}, not a {type(weights).__name__} of something else") from error
+    if vector.shape != (layout.size,):
+        raise SettingError(f"{wanted}, not of shape {vector.shape}")
     if not np.isfinite(vector).all():
         raise SettingError("weights are finite, and these hold NaN or infinity")
     return vector
