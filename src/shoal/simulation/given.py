@@ -62,7 +62,7 @@ def _clients(population: Any, *, reads_rows: bool) -> Clients:
     return Population.from_clients(rows)
 
 
-def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any, availability: Any) -> dict[str, str]:
+def identity(plan: Plan, clients: Any, *, seed: int, start: Any, runtime: Any) -> dict[str, str]:
     """What decides a run's numbers: a checkpoint of another run must not be taken for this one's.
 
     Who happens to be there is not in it: a run that failed for want of clients goes on when they are back.
