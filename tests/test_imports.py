@@ -79,6 +79,8 @@ for use in (
     lambda: shoal.models.from_flax(None, shape=(1,), loss="squared"),
     lambda: shoal.models.from_equinox(None, loss="squared"),
     lambda: shoal.models.from_keras(None),
+    lambda: shoal.read_csv(shoal.__file__, client="who"),
+    lambda: shoal.read_parquet(shoal.__file__, client="who"),
 ):
     try:
         use()
@@ -88,7 +90,7 @@ for use in (
 
 
 def test_each_use_of_an_extra_that_is_not_installed_names_it(tmp_path):
-    for package in ("matplotlib", "pandas", "sklearn", "flax", "equinox", "keras"):
+    for package in ("matplotlib", "pandas", "sklearn", "flax", "equinox", "keras", "pyarrow"):
         (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}')\n")
     sentence = "this needs {}, which is not installed: run  pip install 'shoal[{}]'"
     assert python(MISSING, PYTHONPATH=str(tmp_path)) == [
@@ -101,5 +103,7 @@ def test_each_use_of_an_extra_that_is_not_installed_names_it(tmp_path):
             ("flax", "flax"),
             ("equinox", "equinox"),
             ("keras", "keras"),
+            ("pyarrow", "arrow"),
+            ("pyarrow", "arrow"),
         ]
     ]

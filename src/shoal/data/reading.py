@@ -66,8 +66,8 @@ def store_csv(
 ) -> Population:
     """The population of a CSV file, written into a new folder and opened there: for files larger than memory.
 
-    All is as in `read_csv`; the folder is as by `save_population`. Memory holds a batch of rows and a few numbers for
-    each client, however large the file is.
+    All is as in `read_csv`; the folder is as by `save_population`. Memory holds a batch of rows, a part
+    of the result (32 MB, or a 128th of it if that is more) and a few numbers for each client.
     """
     source = CsvSource(Path(path), delimiter=delimiter)
     return _store(Meaning.of(source, client, label, features, categories), folder)
