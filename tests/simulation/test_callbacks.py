@@ -187,7 +187,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_first_round(
 @pytest.mark.parametrize("write", [CsvLog, ParquetLog, SaveModel])
 def test_a_file_of_something_else_is_refused_and_kept(write, tmp_path):
     path = tmp_path / "precious"
-    for precious in (b"name,age\n", b"\x89PNG\xff\n"):
+    for precious in (b"name,age\n", b"round,players\n", b"\x89PNG\xff\n"):
         path.write_bytes(precious)
         with pytest.raises(ShoalError, match=r"is there and .*: name another file"):
             run(write(path), test=never)
@@ -209,6 +209,10 @@ def test_the_best_value_is_the_first_smallest_or_largest(values, mode):
         assert best.since == len(values)
     else:
         assert (best.value, best.round, best.since) == (values[first], first + 1, len(values) - 1 - first)
+
+
+def test_a_lower_brier_score_is_better_and_other_scores_are_higher():
+    assert [EarlyStop(f"test {name}").mode for name in ("Brier score", "f1 score")] == ["min", "max"]
 
 
 def test_an_improvement_is_more_than_the_least_that_was_asked():
@@ -357,6 +361,11 @@ class Recorder:
 
     def close(self, rows):
         self.closed += 1
+
+
+def test_a_function_that_changes_its_rows_changes_no_history():
+    result = run(lambda rows, run: [row.clear() for row in rows] and None, EarlyStop("test loss", patience=99))
+    assert result.history.column("round") == list(range(1, 13))
 
 
 def test_every_listener_is_closed_once_and_told_every_round_once():

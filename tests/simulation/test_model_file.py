@@ -145,6 +145,13 @@ def test_what_is_no_model_is_refused(tmp_path):
         shoal.simulate(PLAN, LABELS, callbacks=[SaveModel(tmp_path / "run.shoal")])
 
 
+def test_a_vector_is_read_for_a_model(tmp_path):
+    shoal.simulate(PLAN, LABELS).save(tmp_path / "m")
+    for wrong in ("m", models.logistic):
+        with pytest.raises(SettingError, match="a vector is read for a model"):
+            shoal.load_vector(tmp_path / "m", wrong)
+
+
 def test_a_run_without_a_model_has_none_to_save(tmp_path):
     plan = shoal.Plan(shoal.analytics.MeanAndVariance(shape=(4,)), rounds=1)
     with pytest.raises(SettingError, match="MeanAndVariance trains no model that could be saved"):

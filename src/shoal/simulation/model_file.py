@@ -57,6 +57,8 @@ def load_vector(path: str | Path, model: Any) -> np.ndarray[Any, Any]:
         raise CheckpointError(f"{path} is not a model that can be read: there is no such file") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a model that can be read: {error}") from error
+    if not isinstance(getattr(model, "layout", None), Layout):
+        raise SettingError(f"a vector is read for a model, which knows its layout, not for a {type(model).__name__}")
     found = metadata.get("format", "")
     if found.startswith("shoal ") and found != FORMAT:
         raise CheckpointError(f"{path} is a {found}, wanted a {FORMAT}")

@@ -84,7 +84,7 @@ class _Member:
         return round > self.told and (every is None or round % every == 0 or round == rounds)
 
     def hear(self, rows: Sequence[Row], run: Run[Any]) -> str | None:
-        news, self.told = rows[self.told :], len(rows)
+        news, self.told = [dict(row) for row in rows[self.told :]], len(rows)  # copies: a function may change them
         with _named(self.name, f"failed after round {self.told}"):
             return _reason(self.listener.after(news, run), f"{self.name} stopped the run after round {self.told}")
 

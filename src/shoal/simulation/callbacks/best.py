@@ -11,7 +11,7 @@ from shoal.simulation.history import COUNTS
 
 Mode = Literal["min", "max"]
 
-LOWER = ("loss", "error", "perplexity", "mse", "rmse", "mae", "deviance")
+LOWER = ("loss", "error", "perplexity", "mse", "rmse", "mae", "deviance", "brier score")
 HIGHER = ("accuracy", "auc", "recall", "precision", "f1", "r2", "score")
 
 

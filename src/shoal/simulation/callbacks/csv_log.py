@@ -14,6 +14,9 @@ from shoal.errors import CallbackError
 from shoal.simulation.callbacks.protocol import Beginning, Row
 from shoal.simulation.whole_file import check_place, write_whole
 
+BEGINNING = "round,clients,rejected,"
+"""How the first line of a log begins; a file that begins otherwise is somebody else's."""
+
 
 @dataclass(frozen=True)
 class CsvLog:
@@ -35,7 +38,7 @@ class CsvLog:
         if path.exists():
             with path.open(encoding="utf-8", errors="replace") as file:
                 first = file.readline()
-            if first and not first.startswith("round,"):
+            if first and not first.startswith(BEGINNING):
                 raise CallbackError(f"{path} is there and is no log of rounds: name another file")
         log = _Log(path)
         log.add(beginning.rows)
