@@ -30,8 +30,8 @@ from .data import Vocabulary as Vocabulary
 from .data import digits as digits
 from .data import hospitals as hospitals
 from .data import imputer as imputer
-from .data import one_hot as one_hot
 from .data import mnist as mnist
+from .data import one_hot as one_hot
 from .data import open_population as open_population
 from .data import own_standardizer as own_standardizer
 from .data import partition as partition
@@ -53,9 +53,9 @@ from .optimizers import sgd as sgd
 from .optimizers import yogi as yogi
 from .plan import Plan as Plan
 from .robust import Median as Median
+from .simulation import Availability as Availability
 from .simulation import CsvLog as CsvLog
 from .simulation import EarlyStop as EarlyStop
-from .simulation import Availability as Availability
 from .simulation import Evaluation as Evaluation
 from .simulation import History as History
 from .simulation import ParquetLog as ParquetLog
