@@ -87,6 +87,32 @@ def test_a_loss_of_keras_measures_what_keras_measures(units, loss, labels, rando
     measured = model.measure(model.init(shoal.Key.from_seed(0)), columns)
     assert measured["loss"].shape == (25,)
     assert measured["loss"].mean() == pytest.approx(made.evaluate(x, labels(y), verbose=0), rel=1e-5)
+    fitted = model.fitted(model.init(shoal.Key.from_seed(0)))
+    assert fitted.evaluate(x, labels(y), verbose=0) == pytest.approx(made.evaluate(x, labels(y), verbose=0), rel=1e-5)
+
+
+class Scaled(keras.losses.Loss):
+    """A loss of a user who wrote no get_config."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def call(self, truth, said):
+        return keras.ops.mean(self.scale * (truth - said) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("kind", [keras.losses.Huber, Scaled])
+def test_losses_that_keras_describes_alike_are_told_apart(kind, random):
+    x, y = rows(random)
+    made = [net(layers.Dense(1), loss=kind(size)) for size in (0.1, 2.0)]
+    taken = [from_keras(model) for model in made]
+    assert taken[0].loss != taken[1].loss
+    assert taken[0].loss == from_keras(net(layers.Dense(1), loss=kind(0.1))).loss
+    y = y.astype(np.float32)[:, None]
+    for model, theirs in zip(taken, made, strict=True):
+        measured = model.measure(model.init(shoal.Key.from_seed(0)), {"x": x, "y": y})
+        assert measured["loss"].mean() == pytest.approx(theirs.evaluate(x, y, verbose=0), rel=1e-5)
 
 
 def test_accuracy_of_probabilities_and_of_log_odds_is_that_of_keras(random):

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,11 +185,20 @@ def _fingerprint(model: Any, start: Any, fixed: Any) -> str:
 
 def _copied(model: Any) -> Any:
     keras = needed("keras", "keras")
-    copy = keras.models.clone_model(model)
+    compiled, model.compiled = model.compiled, False
+    try:
+        copy = keras.models.clone_model(model)
+    finally:
+        model.compiled = compiled
     if not copy.built:
         copy.build_from_config(model.get_build_config())
-    if model.compiled and not copy.compiled:
-        copy.compile_from_config(model.get_compile_config())
+    if compiled:
+        # The loss is the same object: Keras' description leaves out Huber's delta, and functions cannot be read back.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            described = model.get_compile_config()
+        config = keras.saving.deserialize_keras_object({**described, "loss": None})
+        copy.compile(**{**config, "loss": model.loss})
+        copy.optimizer.build(copy.trainable_variables)
     return copy
 
 

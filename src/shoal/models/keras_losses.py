@@ -132,7 +132,9 @@ def _from_keras(wanted: Any) -> KerasLoss:
             f"{type(found).__name__} reduces by {found.reduction!r}; training takes the mean over a batch: leave "
             "reduction as it is"
         )
-    settings = [describe(type(found)), keras.saving.serialize_keras_object(found.get_config())]
+    # Not its get_config, which leaves out Huber's delta, and what a loss of the user's own does not tell.
+    kept = {name: value for name, value in vars(found).items() if name not in ("name", "_dtype_policy")}
+    settings = [describe(type(found)), describe(kept)]
     logits = bool(found.get_config().get("from_logits", False))
     return KerasLoss(json.dumps(settings, sort_keys=True), _kind(type(found).__name__), logits, found.call)
 
