@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -34,18 +35,47 @@ class ShoalContender:
         return self._result.vector
 
 
+class ShoalTorchContender:
+    """The public `simulate` on a torch module."""
+
+    def __init__(self, work: Workload) -> None:
+        import shoal
+        from benchmarks.floor_torch import channels_first
+        from benchmarks.torch_modules import module
+
+        loss = "binary_cross_entropy" if work.name == "W5" else "cross_entropy"
+        self._work, self._model = work, shoal.models.from_torch(module(work.name), loss=loss)
+        self._population = channels_first(work.population)
+        self._result: Any = None
+
+    def run(self, rounds: int) -> None:
+        """One call of simulate."""
+        import shoal
+
+        plan = replace(self._work, model=self._model).plan(rounds)
+        self._result = shoal.simulate(plan, self._population, progress="off")
+
+    def vector(self) -> np.ndarray[Any, Any]:
+        """The model."""
+        from benchmarks.floor_torch import as_vector
+
+        return as_vector(self._work, list(self._result.params.values()))
+
+
 def contender(work: Workload, name: str) -> Any:
-    """A contender by name: shoal, shoal-ORDER, jax-MODE or torch-THREADS."""
+    """A contender by name: shoal, shoal-ORDER, shoal-torch, jax-MODE, torch-THREADS or torch-pPROCESSES."""
     kind, _, detail = name.partition("-")
+    if name == "shoal-torch":
+        return ShoalTorchContender(work)
     if kind == "shoal":
         return ShoalContender(work, detail or "given")
     if kind == "jax":
         from benchmarks.floor_jax import JaxFloor
 
         return JaxFloor(work, detail)
-    from benchmarks.floor_torch import TorchFloor
+    from benchmarks.floor_torch import TorchFloor, TorchProcesses
 
-    return TorchFloor(work, int(detail))
+    return TorchProcesses(work, int(detail[1:])) if detail.startswith("p") else TorchFloor(work, int(detail))
 
 
 class Worker:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import keyboard, population, quality
+from benchmarks import keyboard, population, quality, torch_engine
 from benchmarks.contender import Worker
 from benchmarks.report import Report
 
@@ -54,6 +54,7 @@ def run(report: Report, *, only: str, quick: bool) -> None:
         report.add("import shoal", _import_seconds("import shoal") - _import_seconds("pass"), "s", bound=0.5)
     if only in "hospitals accuracy below pooled" and not quick:
         _hospitals(report)
+    torch_engine.run(report, only=only, quick=quick)
     population.run(report, only=only, quick=quick)
     quality.run(report, only=only, quick=quick)
     keyboard.run(report, only=only, quick=quick)

@@ -3,6 +3,7 @@
 W1: logistic regression 60 x 10, 1000 clients of 10 to 730 examples, 100 a round, batches of 10.
 W2: a CNN with 5 x 5 kernels, 1.69 M parameters, 20 clients a round of about 100 pictures, batches of 20.
 W3: a CNN with 3 x 3 kernels and dropout, 1.63 M parameters, 50 clients a round of 50 pictures, batches of 10.
+W4: a two-layer LSTM of 256 with an embedding of 8 over 80 symbols, 10 clients a round of 40 texts, batches of 10.
 W5: logistic regression of 10 features, 1000 of 10,000 clients a round, 20 examples each, one step.
 """
 
@@ -17,7 +18,6 @@ import numpy as np
 
 import shoal
 from shoal import models
-from shoal.models import JaxModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Workload:
 
     name: str
     population: shoal.Population
-    model: JaxModel
+    model: Any
     batch: int
     rate: float
     cohort: int
@@ -48,7 +48,7 @@ class Workload:
 
 def make(name: str) -> Workload:
     """A workload by name."""
-    return {"W1": _w1, "W2": _w2, "W3": _w3, "W5": _w5}[name]()
+    return {"W1": _w1, "W2": _w2, "W3": _w3, "W4": _w4, "W5": _w5}[name]()
 
 
 def _w1() -> Workload:
@@ -83,6 +83,19 @@ def _w3() -> Workload:
     population = _pictures(np.random.default_rng(3), np.full(1000, 50), classes=10, side=32, channels=3)
     model = models.from_functions(w3_init, lambda p, x: w3_apply(p, x, None), loss="cross_entropy", train=w3_apply)
     return Workload("W3", population, model, 10, 0.1, 50)
+
+
+def _w4() -> Workload:
+    random = np.random.default_rng(4)
+    chances = random.dirichlet(np.full(80, 0.05), 80).cumsum(1)
+    texts = np.zeros((4000, 81), np.int64)
+    texts[:, 0] = random.integers(0, 80, len(texts))
+    for i in range(80):
+        drawn = (chances[texts[:, i]] < random.random((len(texts), 1))).sum(1)
+        texts[:, i + 1] = np.minimum(drawn, 79)
+    groups = np.repeat([f"{place:03}" for place in range(100)], 40)
+    population = shoal.Population.from_arrays(texts[:, :80], texts[:, 80], groups=groups)
+    return Workload("W4", population, models.char_lstm(80, positions="last"), 10, 0.5, 10)
 
 
 def _pictures(random: np.random.Generator, sizes: Any, *, classes: int, side: int, channels: int) -> shoal.Population:
