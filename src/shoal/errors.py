@@ -13,7 +13,12 @@
     │   ├── DivergedError       the model is not finite any more
     │   ├── TooFewClientsError  a round waited for clients, and too few came
     │   ├── CheckpointError     a checkpoint that cannot be read, or belongs to another plan
-    │   └── CallbackError       a callback that failed, or could not write its file
+    │   ├── CallbackError       a callback that failed, or could not write its file
+    │   ├── WireError           a message or a blob that is not what was declared
+    │   ├── StoreError          a store that cannot be used, or could not make something durable
+    │   │   └── ConflictError   something else was there first; nothing of the transaction was done
+    │   ├── ServerError         the server refused, or could not be reached
+    │   └── PolicyError         what a site's policy does not allow
     └── MissingExtraError       an optional package is not installed
 
 A message says what was wanted, what came, and what to do. It never holds a value from anybody's data.
@@ -76,6 +81,30 @@ class CheckpointError(RunError):
 
 class CallbackError(RunError):
     """A callback that failed, or that could not write its file."""
+
+
+class WireError(RunError, ValueError):
+    """A message or a blob that is not what was declared."""
+
+
+class StoreError(RunError):
+    """A store that cannot be used, or that could not make something durable."""
+
+
+class ConflictError(StoreError):
+    """Something else was there first; nothing of the transaction was done."""
+
+
+class ServerError(RunError):
+    """The server refused, or could not be reached. `code` is for programs, such as "session-unknown"."""
+
+    def __init__(self, message: str, *, code: str = "unreachable", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code, self.retry_after_s = code, retry_after_s
+
+
+class PolicyError(RunError):
+    """What a site's policy does not allow."""
 
 
 class MissingExtraError(ShoalError, ImportError):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from shoal.errors import CheckpointError
-from shoal.simulation.whole_file import check_place, write_whole
+from shoal.whole_file import check_place, write_whole
 
 VERSION = "1"
 

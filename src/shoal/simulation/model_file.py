@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from shoal.errors import CheckpointError, SettingError
 from shoal.plan import Plan
-from shoal.simulation.whole_file import check_place, write_whole
+from shoal.whole_file import check_place, write_whole
 from shoal.vector import Layout
 
 FORMAT = "shoal model 1"

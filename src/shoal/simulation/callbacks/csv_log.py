@@ -12,7 +12,7 @@ from typing import Any
 from shoal.algorithms import Run
 from shoal.errors import CallbackError
 from shoal.simulation.callbacks.protocol import Beginning, Row
-from shoal.simulation.whole_file import check_place, write_whole
+from shoal.whole_file import check_place, write_whole
 
 BEGINNING = "round,clients,rejected,"
 """How the first line of a log begins; a file that begins otherwise is somebody else's."""

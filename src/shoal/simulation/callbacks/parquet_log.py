@@ -14,7 +14,7 @@ from shoal.errors import CallbackError
 from shoal.extras import needed
 from shoal.settings import number, settle
 from shoal.simulation.callbacks.protocol import Beginning, Row
-from shoal.simulation.whole_file import check_place, write_whole
+from shoal.whole_file import check_place, write_whole
 
 MARK = {b"shoal": b"rounds 1"}
 """In the file's metadata: what it is, and the version of the form."""

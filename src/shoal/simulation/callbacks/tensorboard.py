@@ -11,7 +11,7 @@ from shoal.algorithms import Run
 from shoal.extras import needed
 from shoal.simulation.callbacks.protocol import Beginning, Row
 from shoal.simulation.history import COUNTS
-from shoal.simulation.whole_file import check_place
+from shoal.whole_file import check_place
 
 ENDING = ".shoal"
 """How the names of our event files end; those of others in the same folder stay."""

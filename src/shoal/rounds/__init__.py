@@ -1,0 +1,1 @@
+"""The life of a run, its rounds and their tasks, as pure state machines: events and time in, effects out."""

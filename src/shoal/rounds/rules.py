@@ -1,0 +1,73 @@
+"""How the rounds of a run are opened, waited for and closed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shoal.cohort import Fixed, Sampler
+from shoal.settings import number, settle, whole
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The times and numbers of a run's rounds.
+
+    A round opens when `wait_for` clients are there (by default as many as a fixed cohort has, else `at_least`), or
+    after `patience_s` with `at_least` of them. Its cohort is drawn from those that are there, and
+    `over_selection` times as many are asked. It closes when as many contributions are counted as the cohort has
+    clients, or at `deadline_s` with at least `at_least` of them; with fewer it is abandoned and tried again, at most
+    `retries` times in a row. A task that is not done after `deadline_s` is given up with its round.
+
+    With `buffer` there are no rounds to wait for (FedBuff, Nguyen et al. 2022, algorithm 1): up to `concurrency`
+    clients train at any time, each from the model of when it began, and the server's model changes whenever
+    `buffer` contributions are counted. One that began s models ago counts by 1 / sqrt(1 + s), and not at all
+    beyond `most_stale`.
+    """
+
+    at_least: int = 1
+    wait_for: int | None = None
+    over_selection: float = 1.0
+    deadline_s: float = 3600.0
+    patience_s: float = 86_400.0
+    retries: int = 3
+    buffer: int | None = None
+    concurrency: int = 100
+    most_stale: int = 10
+
+    def __post_init__(self) -> None:
+        at_least = whole(self.at_least, "at_least is a number of clients, at least one", least=1)
+        settle(self, at_least=at_least)
+        if self.wait_for is not None:
+            settle(
+                self, wait_for=whole(self.wait_for, "wait_for is a number of clients, at_least or more", least=at_least)
+            )
+        rule = "over_selection is a factor from 1 to 10"
+        settle(self, over_selection=number(self.over_selection, rule, lambda v: 1 <= v <= 10))
+        for name in ("deadline_s", "patience_s"):
+            positive = f"{name} is a number of seconds over 0"
+            settle(self, **{name: number(getattr(self, name), positive, lambda v: v > 0)})
+        settle(self, retries=whole(self.retries, "retries is a number of rounds, 0 or more", least=0))
+        if self.buffer is not None:
+            settle(self, buffer=whole(self.buffer, "buffer is a number of contributions, at least one", least=1))
+        settle(self, concurrency=whole(self.concurrency, "concurrency is a number of clients, at least one", least=1))
+        settle(self, most_stale=whole(self.most_stale, "most_stale is a number of models, 0 or more", least=0))
+
+    def opens_with(self, sampler: Sampler) -> int:
+        """How many clients must be there before a round opens without losing patience."""
+        if self.wait_for is not None:
+            return self.wait_for
+        return max(self.at_least, sampler.clients) if isinstance(sampler, Fixed) else self.at_least
+
+    def asked(self, cohort: int) -> int:
+        """How many clients are asked for a cohort of a size."""
+        return math.ceil(cohort * self.over_selection - 1e-9)
+
+
+def staleness_weight(models_behind: int) -> float:
+    """What a contribution counts that began some models ago: 1 / sqrt(1 + s) (Nguyen et al. 2022, section 5.2).
+
+    >>> staleness_weight(0), staleness_weight(3)
+    (1.0, 0.5)
+    """
+    return 1 / math.sqrt(1 + models_behind)
