@@ -1,0 +1,1 @@
+SELECT id, name, public_key, status, token_label, enrolled, last_seen FROM clients WHERE name = :name

@@ -1,0 +1,1 @@
+UPDATE clients SET name = :name WHERE id = :id

@@ -1,0 +1,1 @@
+UPDATE clients SET status = 'revoked' WHERE id = :id AND status = 'active'

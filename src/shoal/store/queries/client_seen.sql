@@ -1,0 +1,1 @@
+UPDATE clients SET last_seen = :now WHERE id = :id

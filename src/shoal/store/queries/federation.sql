@@ -1,0 +1,1 @@
+SELECT name, created FROM federation WHERE id = 1

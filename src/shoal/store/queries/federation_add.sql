@@ -1,0 +1,1 @@
+INSERT INTO federation (id, name, created) VALUES (1, :name, :created)

@@ -1,0 +1,1 @@
+SELECT client, task FROM released WHERE run = :run

@@ -1,0 +1,1 @@
+SELECT task FROM released WHERE run = :run AND client = :client

@@ -1,0 +1,2 @@
+INSERT INTO runs (id, name, plan, plan_digest, rules, seed, study, status, reason, round, state, model, created, updated)
+VALUES (:id, :name, :plan, :plan_digest, :rules, :seed, :study, :status, :reason, 0, :state, :model, :created, :created)

@@ -1,0 +1,1 @@
+UPDATE runs SET status = :status, reason = :reason, updated = :updated WHERE id = :id

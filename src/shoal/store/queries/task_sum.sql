@@ -1,0 +1,1 @@
+UPDATE tasks SET summed = :summed WHERE id = :id AND status = 'counted' AND summed IS NULL

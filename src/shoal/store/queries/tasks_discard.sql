@@ -1,0 +1,1 @@
+UPDATE tasks SET summed = -1 WHERE run = :run AND status = 'counted' AND summed = :round

@@ -1,0 +1,3 @@
+UPDATE tasks SET summed = -1
+WHERE run = :run AND status = 'counted'
+    AND (summed IS NULL OR summed >= (SELECT round FROM runs WHERE id = :run))

@@ -1,0 +1,1 @@
+INSERT INTO tokens (hash, label, uses_left, expires, created) VALUES (:hash, :label, :uses_left, :expires, :created)
