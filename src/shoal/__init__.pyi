@@ -15,6 +15,7 @@ from .algorithms import FedProx as FedProx
 from .algorithms import mean as mean
 from .algorithms import total as total
 from .algorithms import weighted_mean as weighted_mean
+from .cells import Column as Column
 from .cohort import Everyone as Everyone
 from .cohort import Fixed as Fixed
 from .cohort import Fraction as Fraction
@@ -53,6 +54,7 @@ from .optimizers import sgd as sgd
 from .optimizers import yogi as yogi
 from .plan import Plan as Plan
 from .robust import Median as Median
+from .schema import Schema as Schema
 from .simulation import Availability as Availability
 from .simulation import CsvLog as CsvLog
 from .simulation import EarlyStop as EarlyStop

@@ -16,6 +16,7 @@ from shoal.algorithms import Algorithm
 from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Sampler, sampler
 from shoal.describe import Description, describe
 from shoal.errors import SettingError
+from shoal.schema import Schema
 from shoal.settings import settle, whole
 
 
@@ -25,7 +26,8 @@ class Plan:
 
     `cohort` is a number of clients, a fraction of the population (a float), a sampler such as `Poisson(0.01)`,
     or None for everyone. A round in which fewer than `min_clients` can take part waits for them (see
-    `shoal.Availability`) and then fails.
+    `shoal.Availability`) and then fails. `data` is what the plan expects of the tables at the sites, a `Schema`; a
+    simulation is given its data ready.
 
     >>> from shoal import models
     >>> from shoal.algorithms import FedAvg
@@ -38,6 +40,7 @@ class Plan:
     rounds: int
     cohort: Any = None
     min_clients: int = field(default=0, kw_only=True)
+    data: Schema | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not hasattr(self.algorithm, "local") or not hasattr(self.algorithm, "aggregation"):
@@ -47,6 +50,8 @@ class Plan:
         settle(
             self, min_clients=whole(self.min_clients, "min_clients is a number of clients, 0 for no minimum", least=0)
         )
+        if self.data is not None and not isinstance(self.data, Schema):
+            raise SettingError(f"data is a Schema, such as Schema(['age'], 'ill'), not a {type(self.data).__name__}")
         most = getattr(self.algorithm, "most_rounds", None)
         if most is not None and self.rounds > most:
             raise SettingError(
@@ -69,8 +74,9 @@ class Plan:
     def describe(self) -> Description:
         """The plan as plain data."""
         work = describe(self.algorithm)
+        data = {} if self.data is None else {"data": describe(self.data)}
         return {"rounds": self.rounds, "cohort": describe(self.cohort), "min_clients": self.min_clients,
-                "algorithm": work, "layout": self.algorithm.layout.digest()}  # fmt: skip
+                "algorithm": work, "layout": self.algorithm.layout.digest(), **data}  # fmt: skip
 
     def digest(self) -> str:
         """SHA-256 of the description, in hexadecimal. Equal plans have equal digests on every machine."""
@@ -88,6 +94,9 @@ class Plan:
         yield "work", _settings(algorithm)
         if hasattr(algorithm, "model"):
             yield "model", f"{vars(algorithm)['model']}"
+        if self.data is not None:
+            for place, line in enumerate(self.data.lines()):
+                yield "" if place else "data", line
         yield "vector", f"{layout.size:,} numbers of {layout.dtype}, {layout.size_bytes:,} bytes"
         yield "client", "its own result" if aggregation.steps else "its own result, as it is"
         for step, bound in zip(aggregation.steps, aggregation.bounds(layout), strict=True):

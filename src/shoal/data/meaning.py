@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shoal.data.files import Source
-from shoal.data.frames import Categories, chosen, not_numbers
+from shoal.frames import Categories, chosen, not_numbers
 from shoal.errors import DataError
 from shoal.extras import needed
 

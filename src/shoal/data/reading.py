@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shoal.data.files import CsvSource, ParquetSource
-from shoal.data.frames import Categories
+from shoal.frames import Categories
 from shoal.data.meaning import Meaning
 from shoal.data.population import Population
 from shoal.data.scatter import Arrays, Buckets, Clients, count, scatter

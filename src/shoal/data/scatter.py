@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from shoal.data.files import CsvSource
-from shoal.data.frames import Column, features_of, numbers_of
+from shoal.frames import Column, features_of, numbers_of
 from shoal.data.meaning import Meaning
 from shoal.errors import DataError
 

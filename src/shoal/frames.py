@@ -44,7 +44,7 @@ def names_of(table: Any) -> list[Any]:
 
 
 def chosen(
-    present: Sequence[Any], *, client: Any, label: Any, features: Sequence[Any] | None, categories: Categories
+    present: Sequence[Any], *, client: Any = None, label: Any, features: Sequence[Any] | None, categories: Categories
 ) -> list[Any]:
     """The features among the columns that are present: those named, or all but client and label.
 
@@ -56,10 +56,10 @@ def chosen(
         kind = type(categories).__name__
         raise DataError(f"categories is a dict, the texts that a column may hold by its name, not a {kind}")
     features = [n for n in present if n not in (client, label)] if features is None else list(features)
-    wanted = [client, *([] if label is None else [label]), *features]
+    wanted = [*(name for name in (client, label) if name is not None), *features]
     unknown = [name for name in (*wanted, *categories) if name not in present]
     if unknown:
-        raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {_listed(present, unknown)}")
+        raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {listed(present, unknown)}")
     if not features:
         raise DataError("there is no feature beside the client and the label")
     if len(set(wanted)) < len(wanted):
@@ -69,13 +69,23 @@ def chosen(
 
 def values_of(table: Any, name: Hashable) -> Column:
     """A column of a table: numbers with NaN where one is missing, or what else it holds with None or NaN there."""
-    match type(table).__module__.partition(".")[0]:
+    return array_of(table[name])
+
+
+def array_of(column: Any) -> Column:
+    """A column of some package as an array, as in `values_of`; DataError if it is ragged."""
+    match type(column).__module__.partition(".")[0]:
         case "pyarrow":
-            return _arrow_values(table.column(name))
+            return _arrow_values(column)
         case "polars":
-            return _polars_values(table.get_column(name))
+            return _polars_values(column)
+        case "pandas":
+            return _pandas_values(column)
         case _:
-            return _pandas_values(table[name])
+            try:
+                return np.asarray(column)
+            except ValueError as error:
+                raise DataError("a column is ragged: every row has one value") from error
 
 
 def numbers_of(table: Any, name: Hashable, categories: Categories) -> Column:
@@ -105,19 +115,24 @@ def not_numbers(wrong: Mapping[Any, Any]) -> str:
 
 def coded(values: Column, name: Hashable, categories: Sequence[str]) -> Column:
     """Texts as the places of their categories, NaN where one is missing; DataError if a text is no category."""
-    places = {str(text): place for place, text in enumerate(categories)}
-    if isinstance(categories, str) or len(places) < max(len(categories), 1):
+    if isinstance(categories, str) or len(set(map(str, categories))) < max(len(categories), 1):
         raise DataError(f"the categories of column {name!r} are a list of different texts, at least one")
-    kinds, rows = np.unique([_text(value) for value in values], return_inverse=True)
-    missing = [str(kind) in MISSING and str(kind) not in places for kind in kinds]
-    codes = np.array([np.nan if gone else places.get(str(k), -1) for k, gone in zip(kinds, missing, strict=True)])
-    column = codes[rows] if len(kinds) else np.zeros(0)
+    column = places_of(values, categories)
     if (unknown := int((column < 0).sum())) > 0:
         raise DataError(
-            f"column {name!r} holds texts that are not among its {len(places)} categories, in {unknown} of "
+            f"column {name!r} holds texts that are not among its {len(categories)} categories, in {unknown} of "
             f"{len(column)} rows: give every text that it may hold"
         )
     return column if np.isnan(column).any() else column.astype(np.int64)
+
+
+def places_of(values: Column, categories: Sequence[str]) -> Float[np.ndarray, " rows"]:
+    """Texts as the places of their categories, NaN where one is missing, -1 where it is no category."""
+    places = {str(text): place for place, text in enumerate(categories)}
+    kinds, rows = np.unique([_text(value) for value in values], return_inverse=True)
+    missing = [str(kind) in MISSING and str(kind) not in places for kind in kinds]
+    codes = np.array([np.nan if gone else places.get(str(k), -1) for k, gone in zip(kinds, missing, strict=True)])
+    return codes[rows] if len(kinds) else np.zeros(0)
 
 
 def _text(value: Any) -> str:
@@ -150,7 +165,8 @@ def _pandas_values(values: Any) -> Column:
     return values.to_numpy(getattr(values.dtype, "numpy_dtype", values.dtype))
 
 
-def _listed(present: Sequence[Any], unknown: Sequence[Any]) -> str:
+def listed(present: Sequence[Any], unknown: Sequence[Any]) -> str:
+    """The names that are there, and those that may have been meant."""
     more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
     texts = list(map(str, present))
     near = [match for name in unknown for match in get_close_matches(str(name), texts, n=1)]
