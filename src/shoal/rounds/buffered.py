@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shoal.errors import SettingError
 from shoal.rounds.events import (
     Abandoned,
     Became,
@@ -32,7 +35,7 @@ from shoal.rounds.rules import Rules, staleness_weight
 from shoal.rounds.snapshot import Snapshot
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Task:
     client: str
     round: int
@@ -40,56 +43,67 @@ class _Task:
 
 
 class BufferedMachine:
-    """Takes events, gives effects, like `RunMachine`; `round` counts the models made.
+    """Takes events, gives effects, like `RunMachine`; a round is the making of a model, and `round` counts them.
 
-    A client has one task at a time and at most one for each model. A model is made of the `buffer` contributions
-    that came first, whatever model each began with.
+    A model is made of the `buffer` contributions that came first, whatever model each began with. A client has one
+    task at a time, at most one for each model, and never two contributions in one sum. Who came first is asked first.
+    While a model is being made nobody is asked: each would begin with one that is about to change. SettingError if
+    the rules have no buffer.
     """
 
     def __init__(self, name: str, *, rules: Rules, rounds: int) -> None:
-        assert rules.buffer is not None
+        if rules.buffer is None:
+            raise SettingError("a run without rounds has a buffer: Rules(buffer=10), not Rules(buffer=None)")
         self._name, self._rules, self._rounds, self._size = name, rules, rounds, rules.buffer
         self.status: Status = "waiting"
         self.reason = ""
         self.round = 0
         self.attempt = 0
-        self._there: set[str] = set()
-        self._since: float | None = None
-        self._tasks: dict[str, _Task] = {}
-        self._had: set[str] = set()
+        self._there: dict[str, None] = {}
+        self._ready: OrderedDict[str, None] = OrderedDict()  # those there that may be asked now
+        self._since: float | None = None  # when it began to wait for clients, or to do nothing
+        self._making = False  # a model is asked for, or made
+        self._tasks: OrderedDict[str, _Task] = OrderedDict()  # issued ones, by deadline
+        self._busy: set[str] = set()  # who has one of them
+        self._had: set[str] = set()  # who was asked for this model
         self._position = 0
-        self._buffer: list[str] = []
+        self._buffer: dict[str, str] = {}  # counted tasks and their clients, first come first
+        self._gave: set[str] = set()  # these clients
         self._closing: tuple[str, ...] | None = None
-        self._cancelling = False
 
     def restore(self, saved: Snapshot, now: float) -> list[Effect]:
-        """Takes up a run where it was left. Deadlines begin anew; a model that was being made is made again."""
+        """Begins a run, or takes it up where it was left. Deadlines begin anew; a model that was being made is made
+        again."""
         self.status, self.reason, self.round, self.attempt = saved.status, saved.reason, saved.round, saved.attempt
-        if saved.status not in ("open", "pausing"):
-            return []
-        this = [row for row in saved.tasks if row.round == self.round and row.attempt == self.attempt]
-        self._had, self._position = {row.client for row in this}, len(this)
-        issued = [row for row in saved.tasks if row.status == "issued"]
-        self._tasks = {row.task: _Task(row.client, row.round, now + self._rules.deadline_s) for row in issued}
-        closing = saved.closing or ()
-        self._buffer = [row.task for row in saved.tasks if row.status == "counted" and row.task not in closing]
-        if saved.closing is not None:
-            self._closing = saved.closing
-            return [Close(self.round, saved.closing)]
-        return list(self._progress(now))
+        self._making, self._closing = saved.cohort is not None, saved.closing
+        deadline = now + self._rules.deadline_s
+        for row in saved.tasks:
+            if row.status == "issued":
+                self._tasks[row.task] = _Task(row.client, row.round, deadline)
+                self._busy.add(row.client)
+            elif row.status == "counted" and row.task not in (saved.closing or ()):
+                self._buffer[row.task] = row.client
+                self._gave.add(row.client)
+            if self._making and (row.round, row.attempt) == (self.round, self.attempt):
+                self._had.add(row.client)
+                self._position += 1
+        return [*self._take_up(saved), *self._progress(now)]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """What an event leads to, in the order in which it must be made durable."""
-        return list(self._handle(event, now))
+        """What an event leads to, in the order in which it must be made durable. An event that means nothing now leads
+        to nothing."""
+        return [*self._take(event, now), *self._progress(now)]
 
     def due(self) -> float | None:
         """When a `Tick` is wanted next."""
         if self._tasks:
-            return min(task.deadline for task in self._tasks.values())
-        return None if self._since is None else self._since + self._rules.patience_s
+            return next(iter(self._tasks.values())).deadline
+        if self._since is None:
+            return None
+        return self._since + (self._rules.deadline_s if self._making else self._rules.patience_s)
 
     def status_of(self, task: str) -> TaskStatus | None:
-        """The status of a task that is issued or waits in the buffer; None for all others."""
+        """The status of a task that is issued, or counted and in no closed round; None for all others."""
         if task in self._tasks:
             return "issued"
         return "counted" if task in self._buffer or task in (self._closing or ()) else None
@@ -99,96 +113,156 @@ class BufferedMachine:
         """The clients that would take a task."""
         return frozenset(self._there)
 
-    def _handle(self, event: Event, now: float) -> Iterator[Effect]:
+    def _take(self, event: Event, now: float) -> Iterator[Effect]:
         match event:
             case Seen(client):
-                self._there.add(client)
-                yield from self._progress(now)
+                self._there.setdefault(client)
+                self._ask_later(client)
             case Gone(client):
-                self._there.discard(client)
+                self._there.pop(client, None)
+                self._ready.pop(client, None)
             case Reported(task):
-                yield from self._reported(task, now)
+                yield from self._reported(task)
             case Refused(task, reason):
-                yield from self._settle(task, "rejected", reason, now)
+                yield from self._settle(task, "rejected", reason)
             case Dropped(task, reason):
-                yield from self._settle(task, "declined", reason, now)
+                yield from self._settle(task, "declined", reason)
             case Closed(round):
-                yield from self._closed(round, now)
+                yield from self._closed(round)
             case Broke(reason):
                 yield from self._broke(reason)
             case Tick():
                 yield from self._expire(now)
-                yield from self._progress(now)
             case Pause(reason):
                 yield from self._pause(reason)
             case Resume():
-                yield from self._resume(now)
+                yield from self._resume()
             case Cancel():
                 yield from self._cancel()
 
+    def _take_up(self, saved: Snapshot) -> Iterator[Effect]:
+        """What a server that stopped had left undone."""
+        if saved.status not in ("open", "pausing", "cancelling"):
+            return
+        if saved.cohort is None:
+            yield from self._after()
+        elif saved.closing is not None:
+            yield Close(self.round, saved.closing)
+
     def _progress(self, now: float) -> Iterator[Effect]:
-        if self.status == "waiting":
-            yield from self._start(now)
-        if self.status == "open" and self._closing is None:
+        """Begins, makes a model, asks, or gives up, as far as it goes."""
+        while True:
+            if self.status == "waiting":
+                yield from self._start(now)
+            if not self._making or self._closing is not None:
+                return
+            if len(self._buffer) >= self._size:
+                self._closing = tuple(self._buffer)[: self._size]
+                self._since = None
+                for task in self._closing:
+                    self._gave.discard(self._buffer.pop(task))
+                yield Close(self.round, self._closing)
+                return
             yield from self._issue(now)
-        if self.status in ("open", "pausing") and self._closing is None and len(self._buffer) >= self._size:
-            self._closing, self._buffer = tuple(self._buffer[: self._size]), self._buffer[self._size :]
-            yield Close(self.round, self._closing)
+            yield from self._stall(now)
+            if self._making:
+                return
 
     def _start(self, now: float) -> Iterator[Effect]:
         self._since = now if self._since is None else self._since
-        if len(self._there) >= (self._rules.wait_for or self._rules.at_least):
+        wanted = self._rules.wait_for or self._rules.at_least
+        patient = now < self._since + self._rules.patience_s
+        if len(self._there) >= (wanted if patient else self._rules.at_least):
             yield from self._became("open")
             yield self._opened()
-        elif now >= self._since + self._rules.patience_s:
+        elif not patient:
             names = ", ".join(sorted(self._there)[:5]) or "nobody"
-            yield from self._became("paused", f"waited {self._rules.patience_s:g} s for clients; there: {names}")
+            waited = f"waited {self._rules.patience_s:g} s for {self._rules.at_least} clients; there: {names}"
+            yield from self._became("paused", f"round {self.round + 1} {waited}")
 
     def _opened(self) -> Opened:
-        self._had, self._position = set(), 0
-        return Opened(self.round, self.attempt, self._size, float("inf"))
+        self._making, self._position, self._since = True, 0, None
+        self._had.clear()
+        self._ready.clear()
+        for client in self._there:
+            self._ask_later(client)
+        return Opened(self.round, self.attempt, self._size, math.inf)
+
+    def _ask_later(self, client: str) -> None:
+        """Puts a client among those that may be asked, if it may."""
+        barred = client in self._had or client in self._busy or client in self._gave
+        if self._making and client in self._there and not barred:
+            self._ready.setdefault(client)
 
     def _issue(self, now: float) -> Iterator[Effect]:
-        for client in sorted(self._there - self._had)[: max(0, self._rules.concurrency - len(self._tasks))]:
+        room = self._rules.concurrency - len(self._tasks)
+        if self.status == "pausing":
+            room = min(room, self._size - len(self._buffer) - len(self._tasks))
+        for _ in range(min(room, len(self._ready))):
+            client, _ = self._ready.popitem(last=False)
             task = f"{self._name}-{self.round}-{self.attempt}-{self._position}"
             self._tasks[task] = _Task(client, self.round, now + self._rules.deadline_s)
+            self._busy.add(client)
             self._had.add(client)
-            self._there.discard(client)
+            del self._there[client]
             yield Issued(task, client, self.round, self.attempt, self._position)
             self._position += 1
 
-    def _reported(self, task: str, now: float) -> Iterator[Effect]:
+    def _stall(self, now: float) -> Iterator[Effect]:
+        """Gives up a model that nobody trains for, once that has lasted as long as a task may."""
+        if self._tasks:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now >= self._since + self._rules.deadline_s:
+            yield from self._abandon(
+                f"{len(self._buffer)} of {self._size} contributions came, and for {self._rules.deadline_s:g} s nobody "
+                "was there that could be asked"
+            )
+
+    def _reported(self, task: str) -> Iterator[Effect]:
         held = self._tasks.get(task)
         if held is None:
             return
-        coming = self.round + (self._closing is not None)  # the model that this contribution will change
+        # the model that this contribution will change: those before it are being made, or have their contributions
+        coming = self.round + (self._closing is not None) + len(self._buffer) // self._size
         stale = coming - held.round
-        if stale > self._rules.most_stale:
-            yield from self._settle(task, "late", f"it began {stale} models ago", now)
-            return
-        del self._tasks[task]
-        self._buffer.append(task)
-        yield Settled(task, "counted", scale=staleness_weight(stale))
-        yield from self._progress(now)
+        if coming >= self._rounds:
+            yield from self._settle(task, "late", "the last model has its contributions")
+        elif stale > self._rules.most_stale:
+            yield from self._settle(task, "late", f"it began {stale} models ago")
+        else:
+            self._buffer[task] = held.client
+            self._gave.add(held.client)
+            yield from self._settle(task, "counted", "", scale=staleness_weight(stale))
 
-    def _settle(self, task: str, status: TaskStatus, reason: str, now: float) -> Iterator[Effect]:
-        if self._tasks.pop(task, None) is not None:
-            yield Settled(task, status, reason)
-            yield from self._progress(now)
+    def _settle(self, task: str, status: TaskStatus, reason: str, *, scale: float = 1.0) -> Iterator[Effect]:
+        held = self._tasks.pop(task, None)
+        if held is not None:
+            self._busy.discard(held.client)
+            self._ask_later(held.client)
+            yield Settled(task, status, reason, scale)
 
     def _expire(self, now: float) -> Iterator[Effect]:
-        for task in [name for name, held in self._tasks.items() if now >= held.deadline]:
-            yield from self._settle(task, "expired", "the deadline came", now)
+        while self._tasks:
+            task, held = next(iter(self._tasks.items()))
+            if now < held.deadline:
+                return
+            yield from self._settle(task, "expired", "the deadline came")
 
-    def _closed(self, round: int, now: float) -> Iterator[Effect]:
-        if self._closing is None or round != self.round:
-            return
-        self._closing = None
-        self.round, self.attempt = self.round + 1, 0
+    def _closed(self, round: int) -> Iterator[Effect]:
+        if self._closing is not None and round == self.round:
+            self._closing = None
+            self.round, self.attempt = self.round + 1, 0
+            yield from self._after()
+
+    def _after(self) -> Iterator[Effect]:
+        """What follows a model that is made."""
+        self._making = False
         if self.round >= self._rounds:
             yield from self._settle_all("late", "the run is complete")
             yield from self._became("completed")
-        elif self._cancelling:
+        elif self.status == "cancelling":
             yield from self._settle_all("cancelled", "the run was cancelled")
             yield from self._became("cancelled")
         elif self.status == "pausing":
@@ -196,21 +270,33 @@ class BufferedMachine:
             yield from self._became("paused", self.reason)
         else:
             yield self._opened()
-            yield from self._progress(now)
+
+    def _abandon(self, reason: str) -> Iterator[Effect]:
+        yield from self._drop(reason)
+        if self.status == "pausing":
+            yield from self._became("paused", self.reason)
+        elif self.attempt % (self._rules.retries + 1) == 0:
+            yield from self._became("paused", f"round {self.round + 1} was abandoned {self.attempt} times: {reason}")
+        else:
+            yield from self._became("waiting", reason)
+
+    def _drop(self, reason: str) -> Iterator[Effect]:
+        """Ends what is being made: what was counted for it counts for nothing."""
+        yield Abandoned(self.round, self.attempt, reason)
+        self._making, self._closing = False, None
+        self._buffer.clear()
+        self._gave.clear()
+        self.attempt += 1
 
     def _broke(self, reason: str) -> Iterator[Effect]:
-        if self._closing is None:
-            return
-        yield from self._settle_all("cancelled", "the run failed")
-        yield Abandoned(self.round, self.attempt, reason)
-        self._closing, self._buffer = None, []
-        self.attempt += 1
-        yield from self._became("failed", reason)
+        if self._closing is not None:
+            yield from self._settle_all("cancelled", "the model could not be made")
+            yield from self._drop(reason)
+            yield from self._became("cancelled" if self.status == "cancelling" else "failed", reason)
 
     def _settle_all(self, status: TaskStatus, reason: str) -> Iterator[Effect]:
         for task in list(self._tasks):
-            del self._tasks[task]
-            yield Settled(task, status, reason)
+            yield from self._settle(task, status, reason)
 
     def _pause(self, reason: str) -> Iterator[Effect]:
         if self.status == "waiting":
@@ -218,24 +304,21 @@ class BufferedMachine:
         elif self.status == "open":
             yield from self._became("pausing", reason)
 
-    def _resume(self, now: float) -> Iterator[Effect]:
+    def _resume(self) -> Iterator[Effect]:
         if self.status == "pausing":
             yield from self._became("open")
-            yield from self._progress(now)
         elif self.status in ("paused", "failed"):
             yield from self._became("waiting")
-            yield from self._progress(now)
 
     def _cancel(self) -> Iterator[Effect]:
-        if self.status in ("completed", "cancelled"):
+        if self.status in ("completed", "cancelled", "cancelling"):
             return
-        if self._closing is not None:
-            self._cancelling = True
+        if self._closing is not None:  # the next model may be durable already
+            yield from self._became("cancelling")
             return
         yield from self._settle_all("cancelled", "the run was cancelled")
-        if self.status in ("open", "pausing"):
-            yield Abandoned(self.round, self.attempt, "the run was cancelled")
-        self._buffer = []
+        if self._making:
+            yield from self._drop("the run was cancelled")
         yield from self._became("cancelled")
 
     def _became(self, status: Status, reason: str = "") -> Iterator[Effect]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["waiting", "open", "pausing", "paused", "completed", "failed", "cancelled"]
-"""Of a run. "waiting": for clients; "open": a round is; "pausing": a round is open, and no other follows it. The last
-three are final, but that a failed run can be resumed."""
+Status = Literal["waiting", "open", "pausing", "cancelling", "paused", "completed", "failed", "cancelled"]
+"""Of a run. "waiting": for clients; "open": a round is; "pausing": a round is open, and no other follows it;
+"cancelling": a round is being closed, and the run is cancelled after it. The last three are final, but that a failed
+run can be resumed."""
 
 TaskStatus = Literal["issued", "counted", "late", "rejected", "declined", "expired", "cancelled"]
 """Of a task. "issued": given out, and not reported; all others are final. "late": its round closed without it;
@@ -88,7 +89,8 @@ class Resume:
 
 @dataclass(frozen=True)
 class Cancel:
-    """A person wants it to end now. Open tasks are cancelled, and the open round counts for nothing."""
+    """A person wants it to end now. Open tasks are cancelled, and the open round counts for nothing; but one that is
+    being closed is closed, for its model may be durable already."""
 
 
 Event = Seen | Gone | Reported | Refused | Dropped | Closed | Broke | Tick | Pause | Resume | Cancel
@@ -96,7 +98,10 @@ Event = Seen | Gone | Reported | Refused | Dropped | Closed | Broke | Tick | Pau
 
 @dataclass(frozen=True)
 class Opened:
-    """A round was opened (tried for the `attempt`-th time, from 0) for a cohort of a size, by a deadline."""
+    """A round was opened (tried for the `attempt`-th time, from 0) for a cohort of a size, by a deadline.
+
+    In asynchronous runs a round is the making of a model: of `cohort` contributions, and without a deadline.
+    """
 
     round: int
     attempt: int
@@ -129,7 +134,8 @@ class Settled:
 class Close:
     """The contributions of these tasks, and no others, are the round's sum: make the next model of it.
 
-    Names are in the order in which they were issued. Answered by `Closed` or `Broke`.
+    Names are in the order in which they were issued; in asynchronous runs, in which others may be counted while this
+    is done, in the order in which they were counted. Answered by `Closed` or `Broke`.
     """
 
     round: int
@@ -138,7 +144,10 @@ class Close:
 
 @dataclass(frozen=True)
 class Abandoned:
-    """A round ended without enough contributions: what was counted in it counts for nothing."""
+    """A round ended without its sum: what was counted in it counts for nothing.
+
+    In asynchronous runs that is every counted task that is in no closed round.
+    """
 
     round: int
     attempt: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,8 +36,6 @@ from shoal.rounds.events import (
 from shoal.rounds.rules import Rules
 from shoal.rounds.snapshot import Snapshot
 
-FINAL: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
-
 
 @dataclass
 class _Task:
@@ -49,45 +48,48 @@ class RunMachine:
 
     Names of tasks are `name`, round, attempt and position. The cohort of a round is what the sampler draws, with the
     run's key, from the sorted names of those that are there: where everybody is, it is that of a simulation.
+    SettingError if no cohort could have `at_least` clients. A run begins with `restore` of an empty Snapshot.
     """
 
     def __init__(self, name: str, *, rules: Rules, sampler: Sampler, rounds: int, key: Key) -> None:
+        rules.check(sampler)
         self._name, self._rules, self._sampler, self._rounds, self._key = name, rules, sampler, rounds, key
         self.status: Status = "waiting"
         self.reason = ""
         self.round = 0
         self.attempt = 0
         self._there: set[str] = set()
-        self._since: float | None = None
+        self._since: float | None = None  # when it began to wait for clients
         self._deadline = 0.0
-        self._cohort = 0
+        self._cohort: int | None = None  # of the open round; None: none is open
         self._tasks: dict[str, _Task] = {}
         self._asked: set[str] = set()
+        self._idle: list[str] = []  # sorted: who is there and was not asked in the open round
+        self._issued = self._counted = 0
         self._closing = False
-        self._cancelling = False
 
     def restore(self, saved: Snapshot, now: float) -> list[Effect]:
-        """Takes up a run where it was left. Deadlines begin anew; a round that was being closed is closed again."""
+        """Begins a run, or takes it up where it was left. Deadlines begin anew; a round that was being closed is
+        closed again."""
         self.status, self.reason, self.round, self.attempt = saved.status, saved.reason, saved.round, saved.attempt
-        if saved.status not in ("open", "pausing"):
-            return []
-        self._cohort, self._deadline = saved.cohort, now + self._rules.deadline_s
-        self._tasks = {row.task: _Task(row.client, row.status) for row in saved.tasks}
-        self._asked = {row.client for row in saved.tasks}
-        if saved.closing is not None:
-            self._closing = True
-            return [Close(self.round, saved.closing)]
-        return list(self._progress(now))
+        if saved.cohort is not None:
+            self._cohort, self._deadline = saved.cohort, now + self._rules.deadline_s
+            self._tasks = {row.task: _Task(row.client, row.status) for row in saved.tasks}
+            self._asked = {row.client for row in saved.tasks}
+            self._issued = sum(row.status == "issued" for row in saved.tasks)
+            self._counted = sum(row.status == "counted" for row in saved.tasks)
+        return [*self._take_up(saved), *self._progress(now)]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """What an event leads to, in the order in which it must be made durable. An event that means nothing now,
-        such as a second report of a task, leads to nothing."""
-        return list(self._handle(event, now))
+        """What an event leads to, in the order in which it must be made durable: at best in one transaction, so that a
+        round is opened with all of its cohort or not at all. An event that means nothing now, such as a second report
+        of a task, leads to nothing."""
+        return [*self._take(event), *self._progress(now)]
 
     def due(self) -> float | None:
         """When a `Tick` is wanted next."""
-        if self._open and not self._closing:
-            return self._deadline
+        if self._cohort is not None:
+            return None if self._closing else self._deadline
         return None if self._since is None else self._since + self._rules.patience_s
 
     def status_of(self, task: str) -> TaskStatus | None:
@@ -100,43 +102,68 @@ class RunMachine:
         """The clients that would take a task."""
         return frozenset(self._there)
 
-    @property
-    def _open(self) -> bool:
-        return self.status in ("open", "pausing")
-
-    def _handle(self, event: Event, now: float) -> Iterator[Effect]:
+    def _take(self, event: Event) -> Iterator[Effect]:
         match event:
             case Seen(client):
-                self._there.add(client)
-                yield from self._progress(now)
+                self._seen(client)
             case Gone(client):
-                self._there.discard(client)
+                self._gone(client)
             case Reported(task):
-                yield from self._settle(task, "counted", "", now)
+                yield from self._settle(task, "counted", "")
             case Refused(task, reason):
-                yield from self._settle(task, "rejected", reason, now)
+                yield from self._settle(task, "rejected", reason)
             case Dropped(task, reason):
-                yield from self._settle(task, "declined", reason, now)
+                yield from self._settle(task, "declined", reason)
             case Closed(round):
-                yield from self._closed(round, now)
+                yield from self._closed(round)
             case Broke(reason):
                 yield from self._broke(reason)
             case Tick():
-                yield from self._progress(now)
+                pass
             case Pause(reason):
                 yield from self._pause(reason)
             case Resume():
-                yield from self._resume(now)
+                yield from self._resume()
             case Cancel():
                 yield from self._cancel()
 
+    def _take_up(self, saved: Snapshot) -> Iterator[Effect]:
+        """What a server that stopped had left undone."""
+        if saved.status not in ("open", "pausing", "cancelling"):
+            return
+        if saved.cohort is None:  # it stopped between a round's end and what follows, or before it opened one
+            over = saved.status != "open" or self.round >= self._rounds
+            yield from self._after("") if over else self._became("waiting")
+        elif saved.closing is not None:
+            self._closing = True
+            yield Close(self.round, saved.closing)
+        elif len(saved.tasks) < saved.cohort:
+            yield from self._settle_all("cancelled", "the server stopped")
+            yield from self._abandon("the server stopped while it was opened")
+
     def _progress(self, now: float) -> Iterator[Effect]:
         """Opens, fills, closes or gives up, as far as it goes."""
-        if self.status == "waiting":
-            yield from self._open_if_enough(now)
-        if self._open and not self._closing:
-            yield from self._fill()
-            yield from self._end(now)
+        while True:
+            if self.status == "waiting":
+                yield from self._open_if_enough(now)
+            if self._cohort is None or self._closing:
+                return
+            yield from self._fill(self._cohort)
+            yield from self._end(self._cohort, now)
+            if self._cohort is not None:
+                return
+
+    def _seen(self, client: str) -> None:
+        if client not in self._there:
+            self._there.add(client)
+            if self._cohort is not None and client not in self._asked:
+                insort(self._idle, client)
+
+    def _gone(self, client: str) -> None:
+        self._there.discard(client)
+        place = bisect_left(self._idle, client)
+        if self._idle[place : place + 1] == [client]:
+            del self._idle[place]
 
     def _open_if_enough(self, now: float) -> Iterator[Effect]:
         if self._since is None:
@@ -159,18 +186,19 @@ class RunMachine:
         if isinstance(sampler, Fixed):
             sampler = Fixed(min(sampler.clients, len(names)))
         places = sampler.draw(key.split("cohort"), len(names))
-        self._cohort, self._tasks, self._asked = len(places), {}, set()
-        self._deadline = now + self._rules.deadline_s
+        cohort = len(places)
+        self._cohort, self._deadline = cohort, now + self._rules.deadline_s
         yield from self._became("open")
-        yield Opened(self.round, self.attempt, self._cohort, self._deadline)
-        if 0 < self._cohort < self._rules.at_least:
-            yield from self._abandon(f"{self._cohort} clients were drawn, fewer than {self._rules.at_least}", now)
+        yield Opened(self.round, self.attempt, cohort, self._deadline)
+        if 0 < cohort < self._rules.at_least:  # an empty one, which only Poisson sampling draws, changes nothing
+            yield from self._abandon(f"{cohort} clients were drawn, fewer than {self._rules.at_least}")
             return
-        extra = min(self._rules.asked(self._cohort), len(names)) - self._cohort
+        extra = min(self._rules.asked(cohort), len(names)) - cohort
         rest = np.setdiff1d(np.arange(len(names)), places)
         spares = np.sort(key.split("extra").generator().choice(rest, extra, replace=False)) if extra > 0 else rest[:0]
         for place in (*places, *spares):
             yield self._issue(names[int(place)])
+        self._idle = [name for name in names if name not in self._asked]
 
     def _at(self) -> Key:
         """The key that draws the cohort; each further attempt at a round has its own."""
@@ -181,90 +209,72 @@ class RunMachine:
         position = len(self._tasks)
         task = f"{self._name}-{self.round}-{self.attempt}-{position}"
         self._tasks[task] = _Task(client)
+        self._issued += 1
         self._asked.add(client)
         self._there.discard(client)
         return Issued(task, client, self.round, self.attempt, position)
 
-    def _fill(self) -> Iterator[Effect]:
+    def _fill(self, cohort: int) -> Iterator[Effect]:
         """Asks others in the place of those whose task came to nothing."""
-        missing = self._cohort - self._number("counted") - self._number("issued")
-        idle = sorted(self._there - self._asked)
-        for _ in range(min(missing, len(idle))):
-            spare = self._at().split("spare", len(self._tasks)).generator().integers(len(idle))
-            yield self._issue(idle.pop(int(spare)))
+        missing = cohort - self._counted - self._issued
+        for _ in range(min(missing, len(self._idle))):
+            spare = self._at().split("spare", len(self._tasks)).generator().integers(len(self._idle))
+            yield self._issue(self._idle.pop(int(spare)))
 
-    def _end(self, now: float) -> Iterator[Effect]:
-        counted, issued = self._number("counted"), self._number("issued")
+    def _end(self, cohort: int, now: float) -> Iterator[Effect]:
         over = now >= self._deadline
-        if counted >= self._cohort or (counted >= self._rules.at_least and (over or not issued)):
-            yield from self._close("expired" if over else "late")
+        enough = self._counted >= self._rules.at_least and (over or not self._issued)
+        if enough or self._counted >= cohort:
+            yield from self._settle_all("expired" if over else "late", "the round closed")
+            self._closing = True
+            yield Close(self.round, tuple(task for task, held in self._tasks.items() if held.status == "counted"))
         elif over:
-            reason = f"{counted} of at least {self._rules.at_least} contributions came in {self._rules.deadline_s:g} s"
+            came = f"{self._counted} of at least {self._rules.at_least} contributions"
             yield from self._settle_all("expired", "the deadline came")
-            yield from self._abandon(reason, now)
+            yield from self._abandon(f"{came} came in {self._rules.deadline_s:g} s")
 
-    def _close(self, straggler: TaskStatus) -> Iterator[Effect]:
-        yield from self._settle_all(straggler, "the round closed")
-        self._closing = True
-        yield Close(self.round, tuple(task for task, held in self._tasks.items() if held.status == "counted"))
+    def _closed(self, round: int) -> Iterator[Effect]:
+        if self._closing and round == self.round:
+            self.round, self.attempt = self.round + 1, 0
+            yield from self._after("")
 
-    def _closed(self, round: int, now: float) -> Iterator[Effect]:
-        if not self._closing or round != self.round:
-            return
-        pausing = self.status == "pausing"
+    def _abandon(self, reason: str) -> Iterator[Effect]:
+        yield Abandoned(self.round, self.attempt, reason)
+        self.attempt += 1
+        yield from self._after(reason)
+
+    def _after(self, reason: str) -> Iterator[Effect]:
+        """What follows a round that is closed, or was abandoned."""
         self._forget()
-        self.round, self.attempt = self.round + 1, 0
         if self.round >= self._rounds:
             yield from self._became("completed")
-        elif self._cancelling:
+        elif self.status == "cancelling":
             yield from self._became("cancelled")
-        elif pausing:
+        elif self.status == "pausing":
             yield from self._became("paused", self.reason)
-        else:
-            yield from self._became("waiting")
-            yield from self._progress(now)
-
-    def _abandon(self, reason: str, now: float) -> Iterator[Effect]:
-        yield Abandoned(self.round, self.attempt, reason)
-        pausing = self.status == "pausing"
-        self._forget()
-        self.attempt += 1
-        if pausing:
-            yield from self._became("paused", self.reason)
-        elif self.attempt % (self._rules.retries + 1) == 0:
+        elif self.attempt and self.attempt % (self._rules.retries + 1) == 0:
             yield from self._became("paused", f"round {self.round + 1} was abandoned {self.attempt} times: {reason}")
         else:
             yield from self._became("waiting", reason)
-            yield from self._open_later(now)
-
-    def _open_later(self, now: float) -> Iterator[Effect]:
-        """The next attempt, if enough are there already."""
-        self._since = now
-        if len(self._there) >= self._rules.opens_with(self._sampler):
-            yield from self._open_if_enough(now)
 
     def _broke(self, reason: str) -> Iterator[Effect]:
-        if not self._closing:
-            return
-        yield Abandoned(self.round, self.attempt, reason)
-        self._forget()
-        self.attempt += 1
-        yield from self._became("failed", reason)
+        if self._closing:
+            yield Abandoned(self.round, self.attempt, reason)
+            self._forget()
+            self.attempt += 1
+            yield from self._became("cancelled" if self.status == "cancelling" else "failed", reason)
 
-    def _settle(self, task: str, status: TaskStatus, reason: str, now: float) -> Iterator[Effect]:
+    def _settle(self, task: str, status: TaskStatus, reason: str) -> Iterator[Effect]:
         held = self._tasks.get(task)
-        if held is None or held.status != "issued":
-            return
-        held.status = status
-        yield Settled(task, status, reason)
-        if not self._closing:
-            yield from self._progress(now)
+        if held is not None and held.status == "issued":
+            held.status = status
+            self._issued -= 1
+            self._counted += status == "counted"
+            yield Settled(task, status, reason)
 
     def _settle_all(self, status: TaskStatus, reason: str) -> Iterator[Effect]:
-        for task, held in self._tasks.items():
-            if held.status == "issued":
-                held.status = status
-                yield Settled(task, status, reason)
+        for task in self._tasks if self._issued else ():
+            yield from self._settle(task, status, reason)
 
     def _pause(self, reason: str) -> Iterator[Effect]:
         if self.status == "waiting":
@@ -272,22 +282,22 @@ class RunMachine:
         elif self.status == "open":
             yield from self._became("pausing", reason)
 
-    def _resume(self, now: float) -> Iterator[Effect]:
+    def _resume(self) -> Iterator[Effect]:
         if self.status == "pausing":
             yield from self._became("open")
         elif self.status in ("paused", "failed"):
             yield from self._became("waiting")
-            yield from self._progress(now)
 
     def _cancel(self) -> Iterator[Effect]:
-        if self.status in ("completed", "cancelled"):
+        if self.status in ("completed", "cancelled", "cancelling"):
             return
         if self._closing:  # the next model may be durable already
-            self._cancelling = True
+            yield from self._became("cancelling")
             return
-        if self._open:
+        if self._cohort is not None:
             yield from self._settle_all("cancelled", "the run was cancelled")
             yield Abandoned(self.round, self.attempt, "the run was cancelled")
+            self.attempt += 1
         self._forget()
         yield from self._became("cancelled")
 
@@ -297,7 +307,6 @@ class RunMachine:
         yield Became(status, reason)
 
     def _forget(self) -> None:
-        self._tasks, self._asked, self._closing, self._cohort = {}, set(), False, 0
-
-    def _number(self, status: TaskStatus) -> int:
-        return sum(task.status == status for task in self._tasks.values())
+        self._tasks, self._asked, self._idle, self._cohort = {}, set(), [], None
+        self._issued = self._counted = 0
+        self._closing = False

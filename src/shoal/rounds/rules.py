@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from shoal.cohort import Fixed, Sampler
+from shoal.errors import SettingError
 from shoal.settings import number, settle, whole
 
 
@@ -14,15 +15,19 @@ class Rules:
     """The times and numbers of a run's rounds.
 
     A round opens when `wait_for` clients are there (by default as many as a fixed cohort has, else `at_least`), or
-    after `patience_s` with `at_least` of them. Its cohort is drawn from those that are there, and
-    `over_selection` times as many are asked. It closes when as many contributions are counted as the cohort has
-    clients, or at `deadline_s` with at least `at_least` of them; with fewer it is abandoned and tried again, at most
-    `retries` times in a row. A task that is not done after `deadline_s` is given up with its round.
+    after `patience_s` with `at_least` of them; with fewer the run is paused. Its cohort is drawn from those that are
+    there, and `over_selection` times as many are asked; others are asked in the place of those whose task came to
+    nothing. It closes when as many contributions are counted as the cohort has clients, or with at least `at_least`
+    of them at `deadline_s` or when no more can come; with fewer it is abandoned at `deadline_s` and tried again, at
+    most `retries` times in a row.
 
     With `buffer` there are no rounds to wait for (FedBuff, Nguyen et al. 2022, algorithm 1): up to `concurrency`
-    clients train at any time, each from the model of when it began, and the server's model changes whenever
-    `buffer` contributions are counted. One that began s models ago counts by 1 / sqrt(1 + s), and not at all
-    beyond `most_stale`.
+    clients train at any time, each from the model of when it began and for at most `deadline_s`, and the server's
+    model changes whenever `buffer` contributions, of as many clients, are counted. One that began s models ago counts
+    by 1 / sqrt(1 + s), and not at all beyond `most_stale`.
+
+    >>> Rules(at_least=3, wait_for=4).asked(4), Rules(over_selection=1.3).asked(10)
+    (4, 13)
     """
 
     at_least: int = 1
@@ -49,9 +54,18 @@ class Rules:
             settle(self, **{name: number(getattr(self, name), positive, lambda v: v > 0)})
         settle(self, retries=whole(self.retries, "retries is a number of rounds, 0 or more", least=0))
         if self.buffer is not None:
-            settle(self, buffer=whole(self.buffer, "buffer is a number of contributions, at least one", least=1))
+            rule = "buffer is a number of contributions, at_least or more"
+            settle(self, buffer=whole(self.buffer, rule, least=at_least))
         settle(self, concurrency=whole(self.concurrency, "concurrency is a number of clients, at least one", least=1))
         settle(self, most_stale=whole(self.most_stale, "most_stale is a number of models, 0 or more", least=0))
+
+    def check(self, sampler: Sampler) -> None:
+        """SettingError if a round's cohort never has `at_least` clients."""
+        if isinstance(sampler, Fixed) and sampler.clients < self.at_least:
+            raise SettingError(
+                f"a cohort of {sampler.clients} clients never has the {self.at_least} of at_least: ask for a larger "
+                "cohort, or for a smaller at_least"
+            )
 
     def opens_with(self, sampler: Sampler) -> int:
         """How many clients must be there before a round opens without losing patience."""

@@ -24,14 +24,17 @@ class TaskRow:
 class Snapshot:
     """A run: how many rounds are closed, and what is known of the one that is open.
 
-    `tasks` are all tasks of the open attempt of a round; in asynchronous runs all that are issued, and all counted
-    ones that no model is made of yet. `closing` are the tasks of a round that was being closed, else empty or None.
+    `attempt` is that of the open round; where none is open, that of the next: how often it was abandoned. `cohort` is
+    what the open round was opened with, and None where none is open. `tasks`, by position, are all tasks of the open
+    attempt of a round, whatever their status; in asynchronous runs before them those of earlier models that are
+    issued, or counted and neither in a closed round nor abandoned. `closing` are the tasks of a round that was being
+    closed, else None.
     """
 
     status: Status = "waiting"
     reason: str = ""
     round: int = 0
     attempt: int = 0
-    cohort: int = 0
+    cohort: int | None = None
     tasks: tuple[TaskRow, ...] = ()
     closing: tuple[str, ...] | None = None
