@@ -44,7 +44,7 @@ class Message(Struct, frozen=True, kw_only=True):
     """Base of all messages."""
 
 
-class Manifest(Message, kw_only=True):
+class Manifest(Message, frozen=True, kw_only=True):
     """A blob before its bytes: how long it is, and SHA-256 of each of its parts.
 
     The blob's id is `shoal.wire.blobs.blob_id(manifest)`. `coding` is "zstd" for a blob whose parts together are one
@@ -58,7 +58,7 @@ class Manifest(Message, kw_only=True):
     raw_bytes: Count
 
 
-class Problem(Message, kw_only=True):
+class Problem(Message, frozen=True, kw_only=True):
     """Why a request was not done: a code for programs, a sentence for people, and when to come again."""
 
     code: Identifier
@@ -66,7 +66,7 @@ class Problem(Message, kw_only=True):
     retry_after_s: Seconds | None = None
 
 
-class ServerInfo(Message, kw_only=True):
+class ServerInfo(Message, frozen=True, kw_only=True):
     """`GET /v1/server`: who this is, before anybody says who they are."""
 
     federation: Name
@@ -78,7 +78,7 @@ class ServerInfo(Message, kw_only=True):
     features: tuple[str, ...] = ()
 
 
-class Enroll(Message, kw_only=True):
+class Enroll(Message, frozen=True, kw_only=True):
     """`POST /v1/enroll`: a token, once, for a key that was made here. Signed with that key."""
 
     token: Annotated[str, Meta(max_length=200)]
@@ -87,7 +87,7 @@ class Enroll(Message, kw_only=True):
     signature: Signature
 
 
-class Enrolled(Message, kw_only=True):
+class Enrolled(Message, frozen=True, kw_only=True):
     """The answer: under what name and id the key is known from now on."""
 
     client: Identifier
@@ -95,7 +95,7 @@ class Enrolled(Message, kw_only=True):
     federation: Name
 
 
-class Hello(Message, kw_only=True):
+class Hello(Message, frozen=True, kw_only=True):
     """`POST /v1/session`: signed by the client's key over federation, boot, client, incarnation and nonce."""
 
     client: Identifier
@@ -107,7 +107,7 @@ class Hello(Message, kw_only=True):
     software: Annotated[str, Meta(max_length=100)] = ""
 
 
-class Session(Message, kw_only=True):
+class Session(Message, frozen=True, kw_only=True):
     """The answer: a session, and the key for the MAC of each request in it."""
 
     session: Identifier
@@ -115,14 +115,14 @@ class Session(Message, kw_only=True):
     lasts_s: Seconds
 
 
-class Holding(Message, kw_only=True):
+class Holding(Message, frozen=True, kw_only=True):
     """A task that a client has taken and not reported yet, and how far it is."""
 
     task: Identifier
     done: Count = 0
 
 
-class CheckIn(Message, kw_only=True):
+class CheckIn(Message, frozen=True, kw_only=True):
     """`POST /v1/checkin`: the only heartbeat. What the client works on, and for how long it would wait for work."""
 
     holding: Annotated[tuple[Holding, ...], Meta(max_length=100)] = ()
@@ -133,7 +133,7 @@ class CheckIn(Message, kw_only=True):
     """Runs that the client's policy refuses."""
 
 
-class RunInfo(Message, kw_only=True):
+class RunInfo(Message, frozen=True, kw_only=True):
     """What a client must know of a run before it decides. `plan` is the plan's description as JSON."""
 
     run: Identifier
@@ -144,7 +144,7 @@ class RunInfo(Message, kw_only=True):
     """No round of this run is closed with fewer clients."""
 
 
-class Task(Message, kw_only=True):
+class Task(Message, frozen=True, kw_only=True):
     """One client's turn in one round."""
 
     task: Identifier
@@ -164,7 +164,7 @@ class Task(Message, kw_only=True):
     """The largest upload that will be taken."""
 
 
-class Orders(Message, kw_only=True):
+class Orders(Message, frozen=True, kw_only=True):
     """The answer to a check-in."""
 
     wait_s: Seconds
@@ -177,19 +177,19 @@ class Orders(Message, kw_only=True):
     draining: bool = False
 
 
-class Upload(Message, kw_only=True):
+class Upload(Message, frozen=True, kw_only=True):
     """`POST /v1/tasks/{task}/upload`: what will come. The answer is `Missing`, or a `Verdict` if nothing is wanted."""
 
     manifest: Manifest
 
 
-class Missing(Message, kw_only=True):
+class Missing(Message, frozen=True, kw_only=True):
     """Which parts the server does not have yet."""
 
     parts: tuple[int, ...]
 
 
-class Result(Message, kw_only=True):
+class Result(Message, frozen=True, kw_only=True):
     """`POST /v1/tasks/{task}/report`: the end of a task: its payload as a blob, uploaded or inline."""
 
     manifest: Manifest
@@ -197,14 +197,14 @@ class Result(Message, kw_only=True):
     train_s: Seconds = 0.0
 
 
-class Declined(Message, kw_only=True):
+class Declined(Message, frozen=True, kw_only=True):
     """`POST /v1/tasks/{task}/decline`: the client does not do this task."""
 
     reason: Literal["policy", "data", "busy", "error", "interrupted", "cancelled"]
     message: Text = ""
 
 
-class Verdict(Message, kw_only=True):
+class Verdict(Message, frozen=True, kw_only=True):
     """What became of a task's report: the same answer however often it is asked.
 
     "counted": it is durable, and in its round's sum if that round closes; "late": the round closed without it;
