@@ -10,6 +10,7 @@ from shoal.algorithms.moves import close_round as close_round
 from shoal.algorithms.moves import enter as enter
 from shoal.algorithms.moves import open_round as open_round
 from shoal.algorithms.moves import run_round as run_round
+from shoal.algorithms.moves import silence as silence
 from shoal.algorithms.moves import start as start
 from shoal.algorithms.protocol import Algorithm as Algorithm
 from shoal.algorithms.protocol import Call as Call

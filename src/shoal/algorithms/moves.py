@@ -115,12 +115,12 @@ def run_round(
             rejected.append(name)
         total = payload if total is None else total + payload
     if total is None:
-        total = _silence(algorithm, call)
+        total = silence(algorithm, call)
     closed, report = close_round(algorithm, run, total, key.split("server"))
     return Round(closed, after if report.released else states, report, tuple(rejected))
 
 
-def _silence(algorithm: Algorithm[S, B, D], call: Call[B]) -> Payload | Bag:
+def silence(algorithm: Algorithm[S, B, D], call: Call[B]) -> Payload | Bag:
     """What a round without a client adds up to: a payload of nothing, from nobody. Noise may still be added."""
     layout = algorithm.layout
     payload, _ = call.aggregation.encode(

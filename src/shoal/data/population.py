@@ -173,9 +173,24 @@ class Population:
     def gather(self, places: Any) -> Gathered:
         """The examples of the clients at some places, copied."""
         places = np.asarray(places, np.int64)
-        rows = self._rows(places)
-        columns = {name: np.take(np.asarray(column), rows, axis=0) for name, column in self.columns.items()}
+        if self._each:  # all rows of a client in one copy, not one row after the other
+            taken = {name: np.take(column, places, axis=0) for name, column in self._by_client.items()}
+            columns = {name: column.reshape(-1, *column.shape[2:]) for name, column in taken.items()}
+        else:
+            rows = self._rows(places)
+            columns = {name: np.take(np.asarray(column), rows, axis=0) for name, column in self.columns.items()}
         return Gathered(places, columns, self.counts[places], self.usable[places])
+
+    @cached_property
+    def _each(self) -> int:
+        """How many examples every client has; 0 if they do not all have equally many."""
+        return self.longest if self.counts.min() == self.longest else 0
+
+    @cached_property
+    def _by_client(self) -> dict[str, Column]:
+        """The columns of a population of equal clients, a client a row."""
+        shapes = {name: (len(self), self._each, *column.shape[1:]) for name, column in self.columns.items()}
+        return {name: np.asarray(column).reshape(shapes[name]) for name, column in self.columns.items()}
 
     def _rows(self, places: Column) -> Column:
         """The rows of the clients at some places, one client after the other."""

@@ -1,3 +1,4 @@
+from shoal.model_file import load_vector as load_vector
 from shoal.simulation.availability import Availability as Availability
 from shoal.simulation.callbacks import CsvLog as CsvLog
 from shoal.simulation.callbacks import EarlyStop as EarlyStop
@@ -9,6 +10,5 @@ from shoal.simulation.evaluation import Evaluation as Evaluation
 from shoal.simulation.evaluation import evaluate as evaluate
 from shoal.simulation.history import History as History
 from shoal.simulation.local import LocalRuntime as LocalRuntime
-from shoal.simulation.model_file import load_vector as load_vector
 from shoal.simulation.simulate import Result as Result
 from shoal.simulation.simulate import simulate as simulate

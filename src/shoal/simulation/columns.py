@@ -22,6 +22,7 @@ from shoal.data import Gathered, LazyPopulation, Population
 from shoal.errors import DataError
 from shoal.examples import Examples
 from shoal.key import Key, name_words
+from shoal.turns import filled, readable_column
 
 Array = np.ndarray[Any, Any]
 
@@ -167,17 +168,17 @@ class Gathering:
         counts = gathered.counts
         usable = gathered.usable
         for name, column in columns.items():
-            cast = _readable(name, column)
+            cast = readable_column(name, column)
             if cast is not column:
                 usable = usable & _usable(cast, counts)  # float32 has infinities where float64 has numbers
                 columns[name] = cast
         words = self._words[gathered.places]
         return Columns(
-            {name: jnp.asarray(_filled(column, self._rows)) for name, column in columns.items()},
-            _filled((np.cumsum(counts) - counts).astype(np.int32), self._clients),
-            _filled(counts.astype(np.int32), self._clients),
-            _filled(usable, self._clients),
-            Key(_filled(words[:, 0], self._clients), _filled(words[:, 1], self._clients)),
+            {name: jnp.asarray(filled(column, self._rows)) for name, column in columns.items()},
+            filled((np.cumsum(counts) - counts).astype(np.int32), self._clients),
+            filled(counts.astype(np.int32), self._clients),
+            filled(usable, self._clients),
+            Key(filled(words[:, 0], self._clients), filled(words[:, 1], self._clients)),
             self._longest,
         )
 
@@ -188,15 +189,6 @@ def _nothing() -> None:
 
 def _grown(size: int, wanted: int) -> int:
     return size if wanted <= size else max(wanted, size + size // 5)
-
-
-def _filled(array: Array, length: int) -> Array:
-    """The array with zeros after it, to a length."""
-    if len(array) == length:
-        return array
-    filled = np.zeros((length, *array.shape[1:]), array.dtype)
-    filled[: len(array)] = array
-    return filled
 
 
 def _usable(column: Array, counts: Array) -> Array:
@@ -237,7 +229,7 @@ def _placed(population: Population) -> Columns:
     words = _words(population)
     readable = population
     for name, column in population.columns.items():
-        cast = _readable(name, column)
+        cast = readable_column(name, column)
         if cast is not column:
             readable = readable.with_column(name, cast)  # float32 has infinities where float64 has numbers
     return Columns(
@@ -248,15 +240,3 @@ def _placed(population: Population) -> Columns:
         Key(jnp.asarray(words[:, 0]), jnp.asarray(words[:, 1])),
         population.longest,
     )
-
-
-def _readable(name: str, column: Array) -> Array:
-    """The column in a dtype of the device."""
-    if column.dtype in (np.int64, np.uint64, np.uint32):
-        if column.size and not -(2**31) <= column.min() <= column.max() < 2**31:
-            raise DataError(f"column {name!r} holds whole numbers beyond 32 bits, which a JAX model cannot read")
-        return column.astype(np.int32)
-    if column.dtype in (np.float64, np.longdouble):
-        with np.errstate(over="ignore"):
-            return column.astype(np.float32)
-    return column

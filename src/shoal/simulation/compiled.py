@@ -21,8 +21,9 @@ from shoal.data import LazyPopulation, Population
 from shoal.key import Key
 from shoal.simulation.cohorts import Cohort, Cohorts
 from shoal.simulation.columns import Columns, Resident, Taken, source
-from shoal.simulation.folding import cohort_total, compiled_turn
+from shoal.simulation.folding import cohort_total
 from shoal.simulation.records import RoundRecord, means
+from shoal.turns import compiled_turn
 
 ROUNDS = 64
 """The most rounds in one call."""

@@ -22,8 +22,9 @@ from shoal.data import LazyPopulation, Population
 from shoal.key import Key
 from shoal.simulation.cohorts import Cohorts
 from shoal.simulation.columns import Columns, source
-from shoal.simulation.folding import cohort_total, compiled_turn
+from shoal.simulation.folding import cohort_total
 from shoal.simulation.records import RoundRecord, means
+from shoal.turns import compiled_turn
 
 LARGE = 100_000
 """From how many parameters a client's steps outweigh a call."""

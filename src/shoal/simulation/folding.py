@@ -9,11 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from shoal.aggregation import Bag
-from shoal.algorithms import client_turn
 from shoal.key import Key
-
-compiled_turn = jax.jit(client_turn, static_argnums=0)
-"""A client's turn as one compiled call. Inside another it is traced once, however often it is used."""
 
 Turn = Callable[[Any, Any, Key], Any]
 """A client's turn, from its place, its state and its key: its payload, and its state after."""

@@ -27,6 +27,7 @@ from shoal.errors import (
     UnsupportedError,
 )
 from shoal.key import Key
+from shoal.model_file import check_model_place, write_model
 from shoal.plan import Plan
 from shoal.settings import number, whole
 from shoal.simulation.availability import Availability
@@ -40,7 +41,6 @@ from shoal.simulation.given import identity, prepared
 from shoal.simulation.history import History
 from shoal.simulation.interrupts import interrupts
 from shoal.simulation.local import LocalRuntime
-from shoal.simulation.model_file import check_model_place, write_model
 from shoal.simulation.records import RoundRecord, Runtime
 
 Test = Population | Callable[[Any], Mapping[str, float]]

@@ -9,11 +9,11 @@ from typing import Any
 
 from shoal.algorithms import Run
 from shoal.errors import SettingError
+from shoal.model_file import check_model_place, write_model
 from shoal.plan import Plan
 from shoal.settings import settle, whole
 from shoal.simulation.callbacks.best import Best, Mode, begun, settled_mode
 from shoal.simulation.callbacks.protocol import Beginning, Row
-from shoal.simulation.model_file import check_model_place, write_model
 
 
 @dataclass(frozen=True)

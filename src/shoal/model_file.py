@@ -11,8 +11,8 @@ from safetensors.numpy import save
 
 from shoal.errors import CheckpointError, SettingError
 from shoal.plan import Plan
-from shoal.whole_file import check_place, write_whole
 from shoal.vector import Layout
+from shoal.whole_file import check_place, write_whole
 
 FORMAT = "shoal model 1"
 

@@ -1,0 +1,89 @@
+"""From a round's sum to the next model: the third move, between blobs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from shoal.aggregation import Bag, Payload
+from shoal.algorithms import Algorithm, Run, close_round, enter, open_round, silence, start
+from shoal.errors import DivergedError, UnsupportedError
+from shoal.key import Key
+from shoal.wire.payloads import pack_tree, unpack_tree
+
+Work = Algorithm[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the server holds between two rounds: the run, and the containers of the run and of what clients are sent."""
+
+    run: Run[Any]
+    state: bytes
+    call: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A closed round: the model after it, whether it changed, how many clients counted, and the metrics' means."""
+
+    model: Model
+    released: bool
+    clients: int
+    metrics: str
+
+
+def first_model(algorithm: Work, seed: int) -> Model:
+    """The model before the first round, as a simulation with this seed has it."""
+    return _model(algorithm, start(algorithm, Key.from_seed(seed)))
+
+
+def model_of(algorithm: Work, seed: int, state: bytes) -> Model:
+    """The model from the container of its run; WireError if it is of another algorithm."""
+    like = start(algorithm, Key.from_seed(seed))
+    return _model(algorithm, unpack_tree(state, like))
+
+
+def close(algorithm: Work, model: Model, total: Payload | Bag | None, *, seed: int, round: int) -> Outcome:
+    """The model after a round, from its sum; DivergedError if it would not be finite.
+
+    None is the sum of a round in which nobody took part.
+    """
+    if total is None:
+        total = silence(algorithm, open_round(algorithm, model.run))
+    key = Key.from_seed(seed).split("round", round)
+    run, report = close_round(algorithm, model.run, total, key.split("server"))
+    run, report = jax.tree.map(np.asarray, (run, report))
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run) if leaf.dtype.kind == "f"):
+        raise DivergedError(
+            f"the model is not finite after round {round + 1}: lower the learning rates, or clip contributions"
+        )
+    metrics = {
+        name: float(pair[0] / pair[1]) for name, pair in report.metrics.items() if len(pair) == 2 and pair[1] > 0
+    }
+    return Outcome(_model(algorithm, run), bool(report.released), int(report.clients), json.dumps(metrics))
+
+
+def remembers(algorithm: Work) -> bool:
+    """Whether clients keep anything between rounds."""
+    return bool(jax.tree.leaves(enter(algorithm)))
+
+
+def check_deployable(algorithm: Work) -> None:
+    """UnsupportedError for a chain whose protection is only simulated so far."""
+    aggregation = algorithm.aggregation
+    if type(aggregation.meeting).__name__ == "SecureSum" or aggregation.private:
+        raise UnsupportedError(
+            f"{aggregation}: masks and noise are simulated so far, and a server that only says it protects must not "
+            "run: use PlainSum() and Mean() for now, or simulate this plan"
+        )
+
+
+def _model(algorithm: Work, run: Run[Any]) -> Model:
+    run = jax.tree.map(np.asarray, run)
+    call = jax.tree.map(np.asarray, open_round(algorithm, run))
+    return Model(run, pack_tree(run), pack_tree(call))

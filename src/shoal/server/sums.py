@@ -1,0 +1,77 @@
+"""A round's sum while it grows, and the look at each contribution before it counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from shoal.aggregation import Bag, Payload
+from shoal.algorithms import Algorithm
+from shoal.server.folding import Total, side_by_side
+from shoal.server.services import Services
+from shoal.store.blobs import Blobs
+from shoal.wire.blobs import blob_id, raw_chunks
+from shoal.wire.messages import Manifest
+from shoal.wire.payloads import PayloadCheck
+from shoal.wire.tensors import Schema
+
+CHUNK_BYTES = 1 << 20
+
+Work = Algorithm[Any, Any, Any]
+Given = Sequence[tuple[str, Manifest, float]]
+"""Tasks with the manifest of their contribution and its weight of staleness."""
+
+
+def chunks(blobs: Blobs, manifest: Manifest) -> Iterator[bytes]:
+    """A blob's bytes, decoded, a piece at a time."""
+    with blobs.open(blob_id(manifest)) as file:
+        yield from raw_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), manifest)
+
+
+def check(algorithm: Work, schema: Schema, blobs: Blobs, manifest: Manifest) -> None:
+    """WireError if a contribution is not what this algorithm's clients send."""
+    looked = PayloadCheck(algorithm, schema)
+    for chunk in chunks(blobs, manifest):
+        looked.feed(chunk)
+    looked.finish()
+
+
+class RoundSum:
+    """Adds contributions as they come, one after the other, on a thread."""
+
+    def __init__(self, services: Services, algorithm: Work, schema: Schema) -> None:
+        self._services, self._schema = services, schema
+        self._adds = algorithm.aggregation.meeting.adds
+        self._total = Total(schema)
+        self._folded: set[str] = set()
+        self._one = asyncio.Lock()
+
+    async def add(self, task: str, manifest: Manifest, scale: float) -> None:
+        """Adds a contribution, once."""
+        if not self._adds:
+            return
+        async with self._one:
+            if task in self._folded:
+                return
+            blobs = self._services.blobs
+            try:
+                await self._services.thread(lambda: self._total.add(chunks(blobs, manifest), scale))
+            except BaseException:  # part of it may be in the sum: begin again
+                self._total, self._folded = Total(self._schema), set()
+                raise
+            self._folded.add(task)
+
+    async def of(self, given: Given) -> Payload | Bag | None:
+        """The sum of these contributions, and of no others; None if there are none."""
+        if not given:
+            return None
+        if not self._adds:
+            blobs = self._services.blobs
+            whole = (b"".join(chunks(blobs, manifest)) for _, manifest, _ in given)
+            return await self._services.thread(side_by_side, self._schema, whole)
+        if not self._folded <= {task for task, _, _ in given}:  # never but after a failure in between
+            self._total, self._folded = Total(self._schema), set()
+        for task, manifest, scale in given:
+            await self.add(task, manifest, scale)
+        return self._total.payload()
