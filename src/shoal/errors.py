@@ -18,6 +18,8 @@
     │   ├── StoreError          a store that cannot be used, or could not make something durable
     │   │   └── ConflictError   something else was there first; nothing of the transaction was done
     │   ├── ServerError         the server refused, or could not be reached
+    │   │   └── SupersededError another agent with this client's key is listened to
+    │   ├── StoppedError        the agent was asked to stop before this was done
     │   └── PolicyError         what a site's policy does not allow
     └── MissingExtraError       an optional package is not installed
 
@@ -101,6 +103,14 @@ class ServerError(RunError):
     def __init__(self, message: str, *, code: str = "unreachable", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code, self.retry_after_s = code, retry_after_s
+
+
+class SupersededError(ServerError):
+    """Another agent with this client's key said hello later, and only that one is listened to."""
+
+
+class StoppedError(RunError):
+    """The agent was asked to stop before this was done."""
 
 
 class PolicyError(RunError):

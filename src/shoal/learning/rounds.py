@@ -15,10 +15,8 @@ from shoal.algorithms import Algorithm, Report, Run, close_round, enter, open_ro
 from shoal.data import Population
 from shoal.key import Key
 from shoal.simulation.columns import Columns, on_device
-from shoal.simulation.folding import cohort_total, compiled_turn
-
-LEAST = 32
-"""The smallest size of a client that is compiled for: rows of a batch that are not there cost less than compiling."""
+from shoal.simulation.folding import cohort_total
+from shoal.turns import compiled_size, compiled_turn, filled
 
 
 def one_round(
@@ -66,21 +64,17 @@ _ROUNDED: WeakKeyDictionary[Population, Columns] = WeakKeyDictionary()
 
 
 def _rounded(population: Population) -> Columns:
-    longest = _power(max(population.longest, LEAST))
+    longest = compiled_size(population.longest)
     rows, clients = int(population.offsets[-1]), len(population)
     wanted = _power(max(rows, longest))
     fillers = _power(clients + 1) - clients
     names = (*population.names, *(f"\0filler {i}" for i in range(fillers)))
     ends = np.full(fillers, wanted, population.offsets.dtype)
-    columns = {name: _filled(column, wanted) for name, column in population.columns.items()}
-    filled = Population(names, columns, np.concatenate([population.offsets, ends]))
-    return replace(on_device(filled), longest=longest)
+    columns = {name: filled(column, wanted) for name, column in population.columns.items()}
+    larger = Population(names, columns, np.concatenate([population.offsets, ends]))
+    return replace(on_device(larger), longest=longest)
 
 
 def _power(size: int) -> int:
     """The first power of two that is not smaller."""
     return 1 << max(size - 1, 0).bit_length()
-
-
-def _filled(column: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
-    return np.concatenate([column, np.zeros((rows - len(column), *column.shape[1:]), column.dtype)])

@@ -1,0 +1,80 @@
+"""One client's turn, by itself: what the readable runtime does for each client, and what a site does for its own.
+
+Both call this one function with the same arguments, so a deployed client sends what a simulated one would, to the bit.
+Nothing in it depends on other clients, on how many there are or how much data they hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shoal.aggregation import Bag, Payload
+from shoal.algorithms import Algorithm, Call, ClientState, client_turn
+from shoal.errors import DataError
+from shoal.examples import Examples, finite
+from shoal.key import Key
+
+LEAST = 32
+"""The smallest size of a client that is compiled for: rows of a batch that are not there cost less than compiling."""
+
+compiled_turn = jax.jit(client_turn, static_argnums=0)
+"""A client's turn as one compiled call. Inside another it is traced once, however often it is used."""
+
+
+def take_turn(
+    algorithm: Algorithm[Any, Any, Any], call: Call[Any], data: Any, state: ClientState, key: Key
+) -> tuple[Payload | Bag, ClientState]:
+    """A client's payload, and what it remembers, in NumPy: `client_turn`, compiled if the algorithm is JAX code.
+
+    DataError for a column that compiled code cannot read.
+    """
+    if not (algorithm.traceable and isinstance(data, Examples)):
+        return client_turn(algorithm, call, data, state, key)
+    done = compiled_turn(algorithm, call, alone(data), state, key.traceable())
+    return jax.tree.map(np.asarray, done)
+
+
+def alone(data: Examples) -> Examples:
+    """A client's own rows in dtypes of the device, filled up with zeros to a size that is compiled for."""
+    size = compiled_size(int(data.count))
+    columns: dict[str, Any] = {}
+    usable = bool(data.usable)
+    for name in data.columns:
+        column = readable_column(name, data.rows(name))
+        usable = usable and finite(column)  # float32 has infinities where float64 has numbers
+        columns[name] = jnp.asarray(filled(column, size))
+    return Examples(columns, np.int32(0), np.int32(data.count), np.bool_(usable), size)
+
+
+def compiled_size(rows: int) -> int:
+    """The size that a number of rows is filled up to: a power of two, so that few sizes are compiled.
+
+    >>> compiled_size(3), compiled_size(33)
+    (32, 64)
+    """
+    return max(LEAST, 1 << max(rows - 1, 0).bit_length())
+
+
+def filled(column: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
+    """The column with zeros after it, to a number of rows."""
+    if len(column) == rows:
+        return column
+    longer = np.zeros((rows, *column.shape[1:]), column.dtype)
+    longer[: len(column)] = column
+    return longer
+
+
+def readable_column(name: str, column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The column in a dtype of the device; DataError for whole numbers that have no place there."""
+    if column.dtype in (np.int64, np.uint64, np.uint32):
+        if column.size and not -(2**31) <= column.min() <= column.max() < 2**31:
+            raise DataError(f"column {name!r} holds whole numbers beyond 32 bits, which a JAX model cannot read")
+        return column.astype(np.int32)
+    if column.dtype in (np.float64, np.longdouble):
+        with np.errstate(over="ignore"):
+            return column.astype(np.float32)
+    return column
