@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from shoal.algorithms import Algorithm
-from shoal.errors import ServerError, ShoalError, StoreError
+from shoal.errors import ServerError, ShoalError, StoreError, WireError
 from shoal.key import Key
 from shoal.plan import Plan
 from shoal.rounds.buffered import BufferedMachine
@@ -56,6 +56,10 @@ from shoal.wire.plans import plan_bytes
 _VERDICTS = {"counted": "counted", "rejected": "rejected", "cancelled": "cancelled"}
 
 
+Stored = tuple[Manifest, Manifest]
+"""The blobs of a run's state and of what its clients are sent."""
+
+
 @dataclass
 class _Held:
     """A task that is given out: whose it is, and what its client is sent."""
@@ -89,20 +93,19 @@ class _Last:
 class Conductor:
     """Carries a run from its first round to its last."""
 
-    def __init__(
-        self, services: Services, facts: RunFacts, model: closing.Model, stored: tuple[Manifest, Manifest]
-    ) -> None:
+    def __init__(self, services: Services, facts: RunFacts, model: closing.Model, stored: Stored) -> None:
         self.facts, self._services = facts, services
         self._algorithm: Algorithm[Any, Any, Any] = facts.plan.algorithm
         self._schema = payload_schema(self._algorithm)
-        self._most = sum(entry.size_bytes for entry in self._schema.entries) + 1_000_000
+        self._most = self._schema.most_bytes
         self._model, (self._state, self._call) = model, stored
+        services.hold(*stored)
         self._remembers = closing.remembers(self._algorithm)
         self._current: dict[str, str] = {}
         self._held: dict[str, _Held] = {}
         self._of: dict[str, str] = {}
         self._seen: set[str] = set()
-        self._counted: set[str] = set()
+        self._counted: dict[str, Manifest] = {}
         self._rejected: dict[str, int] = {}
         self._sum = self._new_sum()
         self._last = _Last()
@@ -270,25 +273,28 @@ class Conductor:
         """Brings a result to the disk, looks at it, and counts it."""
         blobs = self._services.blobs
         try:
-            if message.inline is not None:
-                await self._services.thread(blobs.put_checked, message.inline, message.manifest)
-            elif not blobs.has(blob_id(message.manifest)):
-                await self._services.thread(blobs.incoming(task, message.manifest).commit)
-        except ValueError as error:
-            if isinstance(error, ShoalError) and message.inline is None:
-                raise ServerError(str(error), code="incomplete") from error
+            if not blobs.has(blob_id(message.manifest)):
+                incoming = blobs.incoming(task, message.manifest)
+                if message.inline is not None:
+                    incoming.put(0, message.inline)
+                await self._services.thread(incoming.commit)
+        except WireError as error:
             return await self._refuse(task, str(error))
         point("result on disk")
+        self._services.hold(message.manifest)
         try:
             await self._services.thread(check, self._algorithm, self._schema, blobs, message.manifest)
-        except ValueError as error:
+        except WireError as error:
             verdict = await self._refuse(task, str(error))
-            await self._services.thread(blobs.delete, blob_id(message.manifest))
+            self._services.let_go(message.manifest)
             return verdict
         about = {"manifest": msgspec.msgpack.encode(message.manifest), "bytes": message.manifest.size_bytes,
                  "train_s": message.train_s}  # fmt: skip
+        self._counted[task] = message.manifest
         written = self._handle(Reported(task), about)
         if written is None:  # its round closed meanwhile
+            del self._counted[task]
+            self._services.let_go(message.manifest)
             rows = await self._services.thread(self._services.store.read, "task", id=task)
             return _verdict(rows[0]["status"], rows[0]["reason"] or "")
         await written
@@ -324,8 +330,11 @@ class Conductor:
                     woken.append(effect.client)
                 case Settled(task, status, reason):
                     self._settle(task, status, reason, woken)
-                case Opened() | Abandoned():
-                    self._counted, self._rejected = set(), {}
+                case Abandoned():
+                    self._services.let_go(*self._counted.values())
+                    self._counted = {}
+                case Opened():
+                    self._rejected = {}
                 case _:
                     pass
         point("before effects")
@@ -366,18 +375,18 @@ class Conductor:
             key=(int(key.high), int(key.low)), model=self._call, inline=self._model.call if small else None,
             state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s, most_bytes=self._most,
         )  # fmt: skip
+        self._services.hold(self._call)
         self._held[effect.task] = _Held(effect.client, message, self._now() + self.facts.rules.deadline_s)
         self._of[effect.client] = effect.task
         self._seen.discard(effect.client)
 
     def _settle(self, task: str, status: str, reason: str, woken: list[str]) -> None:
-        if status == "counted":
-            self._counted.add(task)
-        elif status == "rejected":
+        if status == "rejected":
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
         held = self._held.pop(task, None)
         if held is not None:
             self._of.pop(held.client, None)
+            self._services.let_go(held.message.model)
             woken.append(held.client)
 
     def _writes(self, effect: Effect, about: dict[str, Any]) -> Iterable[Write]:
@@ -391,8 +400,8 @@ class Conductor:
                                             "position": position, "issued": now})  # fmt: skip
             case Settled(task, status, reason, scale):
                 given = {"manifest": None, "bytes": 0, "train_s": 0.0, **(about if status == "counted" else {})}
-                yield Write("task_settle", {"id": task, "status": status, "reason": reason, "scale": scale, "settled": now,
-                                            **given}, wants=1)  # fmt: skip
+                about_it = {"id": task, "status": status, "reason": reason, "scale": scale, "settled": now}
+                yield Write("task_settle", about_it | given, wants=1)
             case Close(round, tasks):
                 yield Write("round_closing", {"run": run, "round": round, "attempt": self._machine.attempt})
                 for task in tasks:
@@ -433,18 +442,21 @@ class Conductor:
         ]  # fmt: skip
         released = {chosen[t]["client"]: t for t in tasks} if outcome.released and self._remembers else {}
         writes += [Write("release", {"run": facts.run, "client": c, "task": t}) for c, t in released.items()]
-        old = [self._state, self._call, *(manifest for _, manifest, _ in given)]
+        services.hold(state, call)
         try:
             await asyncio.wrap_future(services.store.write(*writes))
         except StoreError:
             await self._reload()
             return
         point("round closed")
+        old = (self._state, self._call)
+        for task in tasks:
+            self._counted.pop(task, None)
         self._model, self._state, self._call = outcome.model, state, call
         self._current |= released
         self._sum = self._new_sum()
         await self._handle_durably(Closed(round))
-        await services.thread(self._sweep, old)
+        services.let_go(*old, *(manifest for _, manifest, _ in given))
 
     async def _handle_durably(self, event: Event) -> None:
         written = self._handle(event)
@@ -453,12 +465,6 @@ class Conductor:
 
     def _stored(self, model: closing.Model) -> tuple[Manifest, Manifest]:
         return self._services.blobs.put_bytes(model.state), self._services.blobs.put_bytes(model.call)
-
-    def _sweep(self, old: list[Manifest]) -> None:
-        """Deletes blobs that nothing needs any more."""
-        kept = {blob_id(m) for m in (self._state, self._call, *(held.message.model for held in self._held.values()))}
-        for name in {blob_id(manifest) for manifest in old} - kept:
-            self._services.blobs.delete(name)
 
     # restarts
 
@@ -480,7 +486,6 @@ class Conductor:
             await asyncio.gather(self._carry_out(effects, {}), return_exceptions=True)
 
     def _snapshot(self, row: dict[str, Any]) -> Snapshot:
-        buffered = self.facts.rules.buffer is not None
         found = self._services.store.read("round_last", run=self.facts.run)
         last = found[0] if found and found[0]["round"] == row["round"] else None
         live = last is not None and last["status"] in ("open", "closing")
@@ -492,26 +497,24 @@ class Conductor:
         )
         closes = live and last is not None and last["status"] == "closing"
         closing_now = tuple(t["id"] for t in rows if t["summed"] == row["round"]) if closes else None
-        status = "waiting" if row["status"] == "open" and not live and not buffered else row["status"]
-        cohort = 0 if last is None else last["cohort"]
-        return Snapshot(status, row["reason"], row["round"], attempt, cohort, tasks, closing_now)
+        cohort = last["cohort"] if live and last is not None else None
+        return Snapshot(row["status"], row["reason"], row["round"], attempt, cohort, tasks, closing_now)
 
     def _rows(self, round: int, attempt: int) -> list[dict[str, Any]]:
         """The tasks that an open round is made of."""
         store, run = self._services.store, self.facts.run
         if self.facts.rules.buffer is None:
             return store.read("tasks_of_round", run=run, round=round, attempt=attempt)
-        return store.read("tasks_open", run=run)
+        return sorted(store.read("tasks_open", run=run), key=lambda row: (row["settled"] or 0.0, row["id"]))
 
     def _refold(self, saved: Snapshot) -> None:
         """Adds up again what was counted before."""
-        self._counted = {task.task for task in saved.tasks if task.status == "counted"}
-        if self.facts.rules.buffer is not None or saved.status not in ("open", "pausing"):
-            return
-        for row in self._rows(saved.round, saved.attempt):
-            if row["status"] == "counted":
-                manifest = msgspec.msgpack.decode(row["manifest"], type=Manifest)
-                self._spawn(self._sum.add(row["id"], manifest, row["scale"]))
+        rows = self._rows(saved.round, saved.attempt) if saved.cohort is not None else []
+        self._counted = {row["id"]: _manifest(row) for row in rows if row["status"] == "counted"}
+        self._services.hold(*self._counted.values())
+        if self.facts.rules.buffer is None:
+            for task, manifest in self._counted.items():
+                self._spawn(self._sum.add(task, manifest, 1.0))
 
     async def _reload(self) -> None:
         """After a failure of the store: what is not durable never happened."""
@@ -554,6 +557,10 @@ class Conductor:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         job.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+
+def _manifest(row: Mapping[str, Any]) -> Manifest:
+    return msgspec.msgpack.decode(row["manifest"], type=Manifest)
 
 
 def _verdict(status: str, reason: str) -> Verdict:

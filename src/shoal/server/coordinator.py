@@ -7,7 +7,6 @@ import hashlib
 import json
 import random
 import secrets
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from shoal.model_file import write_model
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server import closing
-from shoal.server.audit import audit_writes
 from shoal.server.conductor import Conductor, RunFacts
 from shoal.server.coordination import Known
 from shoal.server.services import Services
@@ -48,7 +46,9 @@ FLOOR_S, CALLS_A_SECOND = 5.0, 100.0
 """Clients that do not wait come back after at least so long, and together no more often than this."""
 GRACE_S = 30.0
 """How much later than it was told a client may come, and still count as there."""
-ACTIVE = ("waiting", "open", "pausing", "paused", "failed")
+ACTIVE = ("waiting", "open", "pausing", "cancelling", "paused", "failed")
+TOLD = ("waiting", "open", "paused")
+"""In these a run is made known to clients."""
 
 
 @dataclass
@@ -70,9 +70,11 @@ class Coordinator:
     def __init__(self, store: Store, blobs: Blobs, *, federation: str) -> None:
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
-        self._services = Services(store, blobs, self._wake, self._changed, self._audit)
+        self._services = Services(store, blobs, self._wake, self._changed)
+        self._audit = self._services.audit
         self._runs: dict[str, Conductor] = {}
         self._waits: dict[str, str] = {}
+        self._plans: dict[str, Plan] = {}
         self._clients = _Clients()
         self._draining = False
         self._ended = asyncio.Event()
@@ -85,15 +87,19 @@ class Coordinator:
 
     async def start(self, plans: Iterable[Plan] = ()) -> None:
         """Takes up everything that the store knows. `plans` are those that only a study file defines."""
-        given = {plan.digest(): plan for plan in plans}
         rows = await self._services.thread(self.store.read, "clients")
         for row in rows:
             self._clients.names[row["id"]] = row["name"]
             if row["status"] == "active":
                 self._clients.keys[row["id"]] = bytes(row["public_key"])
+        self._plans = {plan.digest(): plan for plan in plans}
         for row in await self._services.thread(self.store.read, "runs"):
             if row["status"] in ACTIVE:
-                await self._take_up(row, given)
+                await self._take_up(row)
+            else:
+                self._services.hold(_stored(row)[0])
+        if not self._waits:  # a run that could not be taken up may need what nobody holds
+            await self._services.thread(self._services.sweep)
         self._sweeper = asyncio.ensure_future(self._sweep())
 
     async def stop(self) -> None:
@@ -134,9 +140,9 @@ class Coordinator:
             )
         writes = [
             Write("token_use", {"hash": token, "now": now}, wants=1),
+            *self._audit("client", "enrolled", client, rows[0]["label"]),
             Write("client_add", {"id": client, "name": message.name, "public_key": message.public_key,
                                     "token_label": rows[0]["label"], "enrolled": now}),
-            *self._audit(message.name, "enrolled", client, rows[0]["label"]),
         ]  # fmt: skip
         try:
             await asyncio.wrap_future(self.store.write(*writes))
@@ -255,9 +261,11 @@ class Coordinator:
                "rules": json.dumps(asdict(rules)), "seed": str(seed), "study": None, "status": "waiting", "reason": "",
                "state": msgspec.msgpack.encode(state),
                "model": msgspec.msgpack.encode(call), "created": now}  # fmt: skip
-        writes = [Write("run_add", row), *self._audit("operator", "submitted", run, name)]
-        await asyncio.wrap_future(self.store.write(*writes))
+        await asyncio.wrap_future(
+            self.store.write(Write("run_add", row), *self._audit("operator", "submitted", run, name))
+        )
         conductor = Conductor(self._services, RunFacts(run, name, plan, rules, seed), model, (state, call))
+        self._plans[plan.digest()] = plan
         self._runs[run] = conductor
         await conductor.restore()
         self._wake_all()
@@ -270,7 +278,7 @@ class Coordinator:
         if conductor is None:
             reason = self._waits.get(found.id) or f"it is {found.status}"
             raise ServerError(f"{found.name} cannot be asked to {what}: {reason}", code="conflict")
-        await asyncio.wrap_future(self.store.write(*self._audit(actor, what, found.id, found.name)))
+        await asyncio.wrap_future(self.store.write(*self._audit(actor, what, found.id)))
         await conductor.command(what)
         self._wake_all()
         return self.run(found.id)
@@ -281,10 +289,8 @@ class Coordinator:
 
     def run(self, run: str) -> RunView:
         """A run by its id or its name, with its history."""
-        for row in self.store.read("runs"):
-            if run in (row["id"], row["name"]):
-                return self._view(row, tuple(_round_view(r) for r in self.store.read("rounds_of_run", run=row["id"])))
-        raise ServerError(f"there is no run {run}", code="run-unknown")
+        row = self._row(run)
+        return self._view(row, tuple(_round_view(found) for found in self.store.read("rounds", run=row["id"])))
 
     def clients(self) -> list[ClientView]:
         """All clients, by name."""
@@ -306,14 +312,14 @@ class Coordinator:
         now = self._services.wall()
         row = {"hash": hashlib.sha256(token.encode()).hexdigest(), "label": label, "uses_left": uses,
                "expires": now + lasts_s, "created": now}  # fmt: skip
-        await asyncio.wrap_future(self.store.write(Write("token_add", row), *self._audit(actor, "token", label, "")))
+        await asyncio.wrap_future(self.store.write(Write("token_add", row), *self._audit("operator", "token", label)))
         return token
 
-    async def revoke(self, client: str, actor: str = "operator") -> None:
+    async def revoke(self, client: str) -> None:
         """Takes a client's rights away, by its id or its name."""
         for known, name in self._clients.names.items():
             if client in (known, name):
-                writes = [Write("client_revoke", {"id": known}), *self._audit(actor, "revoked", known, name)]
+                writes = [Write("client_revoke", {"id": known}), *self._audit("operator", "revoked", known)]
                 await asyncio.wrap_future(self.store.write(*writes))
                 self._clients.keys.pop(known, None)
                 self.gone(Known(known, name))
@@ -322,17 +328,21 @@ class Coordinator:
 
     async def model(self, run: str) -> Path:
         """A safetensors file with the run's model after its last closed round."""
-        found = self.run(run)
-        conductor = self._runs.get(found.id)
-        if conductor is None:
-            raise ServerError(f"{found.name} {self._waits.get(found.id, 'is over')}", code="conflict")
-        path = self.blobs.folder / "models" / f"{found.id}.safetensors"
-        await self._services.thread(_write_model, path, conductor.facts.plan, conductor.model)
+        row = self._row(run)
+        path = self.blobs.folder / "models" / f"{row['id']}.safetensors"
+        await self._services.thread(lambda: _write_model(path, *self._read_model(row)))
         return path
 
-    def state(self, run: str) -> Any:
+    async def state(self, run: str) -> Any:
         """What the server holds of a run after its last closed round: the algorithm's state."""
-        return self._runs[self.run(run).id].model.run.state
+        _, model = await self._services.thread(self._read_model, self._row(run))
+        return model.run.state
+
+    def _row(self, run: str) -> Mapping[str, Any]:
+        for row in self.store.read("runs"):
+            if run in (row["id"], row["name"]):
+                return row
+        raise ServerError(f"there is no run {run}", code="run-unknown")
 
     def _view(self, row: Mapping[str, Any], history: tuple[RoundView, ...]) -> RunView:
         conductor = self._runs.get(row["id"])
@@ -351,22 +361,14 @@ class Coordinator:
 
     # what is under way
 
-    async def _take_up(self, row: Mapping[str, Any], given: Mapping[str, Plan]) -> None:
+    async def _take_up(self, row: Mapping[str, Any]) -> None:
         try:
-            plan = given.get(row["plan_digest"]) or rebuilt(bytes(row["plan"]))
-        except PlanError as error:
-            self._waits[row["id"]] = f"paused: {error}"
-            return
-        rules, seed = Rules(**json.loads(row["rules"])), int(row["seed"])
-        stored = tuple(msgspec.msgpack.decode(row[name], type=Manifest) for name in ("state", "model"))
-        try:
-            data = await self._services.thread(lambda: self.blobs.path(blob_id(stored[0])).read_bytes())
-            model = await self._services.thread(closing.model_of, plan.algorithm, seed, data)
+            plan, model = await self._services.thread(self._read_model, row)
         except (ShoalError, OSError) as error:
-            self._waits[row["id"]] = f"its model cannot be read: {error}"
+            self._waits[row["id"]] = f"it cannot go on: {error}"
             return
-        facts = RunFacts(row["id"], row["name"], plan, rules, seed)
-        conductor = Conductor(self._services, facts, model, (stored[0], stored[1]))
+        facts = RunFacts(row["id"], row["name"], plan, Rules(**json.loads(row["rules"])), int(row["seed"]))
+        conductor = Conductor(self._services, facts, model, _stored(row))
         self._runs[row["id"]] = conductor
         await conductor.restore()
 
@@ -375,6 +377,12 @@ class Coordinator:
         while (view := self.run(run)).status in ("waiting", "open", "pausing"):
             await self._ended.wait()
         return view
+
+    def _read_model(self, row: Mapping[str, Any]) -> tuple[Plan, closing.Model]:
+        """A run's plan, and its model after the last closed round."""
+        plan = self._plans.get(row["plan_digest"]) or rebuilt(bytes(row["plan"]))
+        data = self.blobs.path(blob_id(_stored(row)[0])).read_bytes()
+        return plan, closing.model_of(plan.algorithm, int(row["seed"]), data)
 
     def _wake(self, name: str) -> None:
         presence = self._clients.there.get(name)
@@ -390,9 +398,6 @@ class Coordinator:
             self._ended.set()
             self._ended = asyncio.Event()
 
-    def _audit(self, actor: str, action: str, item: str, detail: str) -> list[Write]:
-        return audit_writes(actor, action, item, detail, time=time.time())
-
     async def _sweep(self) -> None:
         """Notices clients that did not come again."""
         while True:
@@ -403,6 +408,11 @@ class Coordinator:
                     del self._clients.there[name]
                     for conductor in self._runs.values():
                         conductor.gone(name)
+
+
+def _stored(row: Mapping[str, Any]) -> tuple[Manifest, Manifest]:
+    decode = msgspec.msgpack.Decoder(Manifest).decode
+    return decode(row["state"]), decode(row["model"])
 
 
 def _round_view(row: Mapping[str, Any]) -> RoundView:

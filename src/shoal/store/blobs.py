@@ -38,6 +38,11 @@ class Blobs:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._incoming.mkdir(mode=0o700, exist_ok=True)
 
+    @property
+    def folder(self) -> Path:
+        """Where the blobs lie."""
+        return self._folder
+
     def path(self, blob: str) -> Path:
         """Where a blob is, or would be."""
         if not _ID.fullmatch(blob):

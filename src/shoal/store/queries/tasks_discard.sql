@@ -1,1 +1,2 @@
-UPDATE tasks SET summed = -1 WHERE run = :run AND status = 'counted' AND summed = :round
+UPDATE tasks SET summed = -1
+WHERE run = :run AND status = 'counted' AND (summed IS NULL OR summed >= :round)
