@@ -53,7 +53,7 @@ class PostgresStore:
         self._name = f"shoal writer {secrets.token_hex(8)}"
         self._epoch: int | None = None
         self._connection: Any = None
-        self._deadline = time.monotonic() + min(patience_s, 5.0)
+        self._deadline = time.monotonic() + min(patience_s, 2.0)
         try:
             self._connection = self._leased()
             self._epoch = self._prepare()
