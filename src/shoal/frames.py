@@ -5,7 +5,7 @@ Numbers come with NaN where one is missing; a text becomes the place of its cate
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -57,14 +57,18 @@ def chosen(
         raise DataError(f"categories is a dict, the texts that a column may hold by its name, not a {kind}")
     features = [n for n in present if n not in (client, label)] if features is None else list(features)
     wanted = [*(name for name in (client, label) if name is not None), *features]
-    unknown = [name for name in (*wanted, *categories) if name not in present]
-    if unknown:
-        raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {listed(present, unknown)}")
+    check_there(present, (*wanted, *categories))
     if not features:
         raise DataError("there is no feature beside the client and the label")
     if len(set(wanted)) < len(wanted):
         raise DataError("client, label and features are different columns, and one of them is named twice")
     return features
+
+
+def check_there(present: Sequence[Any], wanted: Iterable[Any]) -> None:
+    """DataError, with the names that there are, if columns are not there."""
+    if unknown := [name for name in wanted if name not in present]:
+        raise DataError(f"there is no column {', '.join(map(repr, unknown))}; there are {_listed(present, unknown)}")
 
 
 def values_of(table: Any, name: Hashable) -> Column:
@@ -165,8 +169,7 @@ def _pandas_values(values: Any) -> Column:
     return values.to_numpy(getattr(values.dtype, "numpy_dtype", values.dtype))
 
 
-def listed(present: Sequence[Any], unknown: Sequence[Any]) -> str:
-    """The names that are there, and those that may have been meant."""
+def _listed(present: Sequence[Any], unknown: Sequence[Any]) -> str:
     more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
     texts = list(map(str, present))
     near = [match for name in unknown for match in get_close_matches(str(name), texts, n=1)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from shoal.cells import Column, matches, read
 from shoal.errors import DataError, SettingError
-from shoal.frames import array_of, listed, names_of
+from shoal.frames import array_of, check_there, names_of
 from shoal.settings import number, settle, whole
 
 Table = Mapping[str, Any]
@@ -193,8 +193,7 @@ class _Reading:
 def _values(table: Table, wanted: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The columns that are read, as arrays of equal length."""
     present = list(table) if isinstance(table, Mapping) else names_of(table)
-    if missing := [name for name in wanted if name not in present]:
-        raise DataError(f"there is no column {', '.join(map(repr, missing))}; there are {listed(present, missing)}")
+    check_there(present, wanted)
     values: dict[str, np.ndarray[Any, Any]] = {}
     for name in wanted:
         values[name] = array_of(table[name])
