@@ -44,7 +44,7 @@ def audit_writes(
     1
     >>> store.close()
     """
-    row = dict(zip(_SAID, (float(time), actor, action, item, outcome, detail), strict=True))
+    row: dict[str, Any] = dict(zip(_SAID, (float(time), actor, action, item, outcome, detail), strict=True))
     return [Write("audit_add", {**row, "said": _said(row), "nothing": NOTHING}, wants=1)]
 
 

@@ -1,0 +1,1 @@
+"""The server: one web application over the coordinator of a federation."""

@@ -1,0 +1,103 @@
+"""Connections: how many, and how long one may take to say what it wants. Before any of it is a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from shoal.server.limits import Limits
+
+_MOST_HEADERS = 64
+_DISCARDED = 64 * 1024 * 1024
+
+
+@dataclass
+class Gate:
+    """How many connections are open, in all and from each address."""
+
+    limits: Limits
+    open: int = 0
+    of: Counter[str] = field(default_factory=Counter[str])
+
+    def enter(self, address: str) -> bool:
+        """Whether one more may come in. It is counted either way, until it leaves."""
+        self.open += 1
+        self.of[address] += 1
+        return self.open <= self.limits.connections and self.of[address] <= self.limits.connections_per_address
+
+    def leave(self, address: str) -> None:
+        """One is closed."""
+        self.open -= 1
+        self.of[address] -= 1
+        if not self.of[address]:
+            del self.of[address]
+
+
+class Guarded(HttpToolsProtocol):
+    """uvicorn's connection with what it leaves to proxies: an end to slow, endless and too many headers.
+
+    A timer runs whenever nothing but the peer can go on: before a request's headers are whole, and while the rest
+    of a body comes that was answered before it was read.
+    """
+
+    def __init__(self, config: Config, server_state: ServerState, *, gate: Gate) -> None:
+        super().__init__(config, server_state, {})
+        self._gate, self._limits = gate, gate.limits
+        self._address = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        self._body_left = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        if self._gate.enter(self._address):
+            self._arm(self._limits.header_s)
+        else:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self._gate.leave(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            return
+        if not self._body_left:
+            self._header_bytes += len(data)
+            if self._header_bytes > self._limits.header_bytes:
+                self.send_400_response("The headers are too large.")
+        if self._timer is None:
+            self._arm(self._limits.seconds_for(_DISCARDED) if self._body_left else self._limits.header_s)
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self._limits.header_bytes or len(self.headers) > _MOST_HEADERS:
+            raise ValueError("headers are too large")  # the parser makes a 400 of it
+        self._disarm()
+        self._header_bytes, self._body_left = 0, True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._body_left = False
+        self._disarm()
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
