@@ -144,7 +144,7 @@ class App:
                 boot=here.boot,
                 time=time.time(),
                 features=("long-poll", "ranges", "zstd"),
-            )  # fmt: skip
+            )
         )
 
     async def _enroll(self, exchange: Exchange) -> None:
@@ -242,11 +242,12 @@ class App:
         if incoming.has(n):
             await exchange.whole(204, [], b"")
             return client.id
-        async with self._transfers.one(client.id), self._room.taken(2 * CHUNK_BYTES):
+        with self._transfers.one(client.id):
             await self._throttle(client, length)
-            with incoming.begin(n) as writer:
-                await exchange.pieces(length, writer.write)
-                writer.finish()
+            async with self._room.taken(2 * CHUNK_BYTES):
+                with incoming.begin(n) as writer:
+                    await exchange.pieces(length, writer.write)
+                    writer.finish()
         await self.coordinator.part_done(client, task, n)
         await exchange.whole(204, [], b"")
         return client.id
@@ -258,8 +259,8 @@ class App:
         client, blob = self._opened(exchange).client, asked[1]
         if not self.coordinator.may_read(client, blob) or not self.coordinator.blobs.has(blob):
             raise ServerError("no task or run of this client names a blob with this id", code="blob-unknown")
-        async with self._transfers.one(client.id), self._room.taken(2 * CHUNK_BYTES):
-            with self.coordinator.blobs.open(blob) as file:
+        with self._transfers.one(client.id), self.coordinator.blobs.open(blob) as file:
+            async with self._room.taken(2 * CHUNK_BYTES):
                 await send_file(exchange, file, tag=blob, headers=_FOR_EVER)
         return client.id
 

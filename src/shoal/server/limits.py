@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, fields
 
 from shoal.errors import ServerError
@@ -99,7 +99,7 @@ class Room:
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def taken(self, size_bytes: int) -> AsyncIterator[None]:
+    async def taken(self, size_bytes: int) -> AsyncGenerator[None]:
         """Holds some of it. ServerError "busy" if there is none for too long."""
         wanted = min(size_bytes, self._size)
         if self._waiting or wanted > self._free:
@@ -144,8 +144,8 @@ class Transfers:
         self._most = most
         self._of: dict[str, int] = {}
 
-    @asynccontextmanager
-    async def one(self, client: str) -> AsyncIterator[None]:
+    @contextmanager
+    def one(self, client: str) -> Generator[None]:
         """Counts one; ServerError "too-many" if there are enough."""
         if self._of.get(client, 0) >= self._most:
             raise ServerError(

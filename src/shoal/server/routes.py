@@ -18,7 +18,7 @@ class NewRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name
     rules: dict[str, Any] | None = None
     """The fields of `shoal.Rules` that are not to be as they are by default."""
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -145,9 +145,9 @@ async def _serve(app: App, place: Place, *, start: Start, ready: Callable[[str],
     config.load()
     state, gate = ServerState(), Gate(limits)
     context = place.tls.context() if place.tls is not None else None
-    timeouts = {"ssl_handshake_timeout": limits.header_s, "ssl_shutdown_timeout": limits.header_s} if context else {}
+    slow: Any = {"ssl_handshake_timeout": limits.header_s, "ssl_shutdown_timeout": limits.header_s} if context else {}
     server = await asyncio.get_running_loop().create_server(
-        lambda: Guarded(config, state, gate=gate), place.host, place.port, ssl=context, backlog=_BACKLOG, **timeouts
+        lambda: Guarded(config, state, gate=gate), place.host, place.port, ssl=context, backlog=_BACKLOG, **slow
     )
     fresh = asyncio.ensure_future(_keep_fresh(context, place.tls))
     try:

@@ -110,7 +110,7 @@ class Sessions:
         signed = hello_bytes(self._federation, message.boot, message.client, message.incarnation, message.nonce)
         if client is None or key is None or not verify(key, message.signature, signed):
             raise ServerError(
-                "no client with this id and this key is enrolled here: enrol with a token, or ask whether it was revoked",
+                "no client with this id and key is enrolled here: enrol with a token, or ask whether it was revoked",
                 code="client-unknown",
             )
         return self._opened(client, message)
