@@ -129,7 +129,7 @@ def test_a_store_of_a_newer_version_is_refused(postgres_url: str):
     open_store(postgres_url).close()
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("UPDATE shoal_store SET version = 99")
-    with pytest.raises(StoreError, match="made by a newer Shoal .version 99"):
+    with pytest.raises(StoreError, match="made by a newer Shoal"):
         open_store(postgres_url)
 
 

@@ -100,7 +100,7 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path):
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(StoreError, match="made by a newer Shoal .version 99"):
+    with pytest.raises(StoreError, match="made by a newer Shoal"):
         open_store(str(path))
 
 
