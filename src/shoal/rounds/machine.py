@@ -74,7 +74,8 @@ class RunMachine:
         self.status, self.reason, self.round, self.attempt = saved.status, saved.reason, saved.round, saved.attempt
         if saved.cohort is not None:
             self._cohort, self._deadline = saved.cohort, now + self._rules.deadline_s
-            self._tasks = {row.task: _Task(row.client, row.status) for row in saved.tasks}
+            rows = sorted(saved.tasks, key=lambda row: row.position)
+            self._tasks = {row.task: _Task(row.client, row.status) for row in rows}
             self._asked = {row.client for row in saved.tasks}
             self._issued = sum(row.status == "issued" for row in saved.tasks)
             self._counted = sum(row.status == "counted" for row in saved.tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shoal.cohort import Fixed, Sampler
+from shoal.cohort import Fixed, Fraction, Poisson, Sampler
 from shoal.errors import SettingError
 from shoal.settings import number, settle, whole
 
@@ -14,12 +14,12 @@ from shoal.settings import number, settle, whole
 class Rules:
     """The times and numbers of a run's rounds.
 
-    A round opens when `wait_for` clients are there (by default as many as a fixed cohort has, else `at_least`), or
-    after `patience_s` with `at_least` of them; with fewer the run is paused. Its cohort is drawn from those that are
-    there, and `over_selection` times as many are asked; others are asked in the place of those whose task came to
-    nothing. It closes when as many contributions are counted as the cohort has clients, or with at least `at_least`
-    of them at `deadline_s` or when no more can come; with fewer it is abandoned at `deadline_s` and tried again, at
-    most `retries` times in a row.
+    A round opens when `wait_for` clients are there (by default as many as a fixed cohort has, or as make a cohort of
+    `at_least`), or after `patience_s` with `at_least` of them; with fewer the run is paused. Its cohort is drawn from
+    those that are there, and `over_selection` times as many are asked; others are asked in the place of those whose
+    task came to nothing. It closes when as many contributions are counted as the cohort has clients, or with at least
+    `at_least` of them at `deadline_s` or when no more can come; with fewer it is abandoned at `deadline_s` and tried
+    again, at most `retries` times in a row.
 
     With `buffer` there are no rounds to wait for (FedBuff, Nguyen et al. 2022, algorithm 1): up to `concurrency`
     clients train at any time, each from the model of when it began and for at most `deadline_s`, and the server's
@@ -71,7 +71,13 @@ class Rules:
         """How many clients must be there before a round opens without losing patience."""
         if self.wait_for is not None:
             return self.wait_for
-        return max(self.at_least, sampler.clients) if isinstance(sampler, Fixed) else self.at_least
+        match sampler:
+            case Fixed(clients):
+                return max(self.at_least, clients)
+            case Fraction(rate) | Poisson(rate) if self.at_least > 1:
+                return math.ceil(self.at_least / rate)
+            case _:
+                return self.at_least
 
     def asked(self, cohort: int) -> int:
         """How many clients are asked for a cohort of a size."""

@@ -25,10 +25,10 @@ class Snapshot:
     """A run: how many rounds are closed, and what is known of the one that is open.
 
     `attempt` is that of the open round; where none is open, that of the next: how often it was abandoned. `cohort` is
-    what the open round was opened with, and None where none is open. `tasks`, by position, are all tasks of the open
-    attempt of a round, whatever their status; in asynchronous runs before them those of earlier models that are
-    issued, or counted and neither in a closed round nor abandoned. `closing` are the tasks of a round that was being
-    closed, else None.
+    what the open round was opened with, and None where none is open. `tasks` are all tasks of the open attempt of a
+    round, whatever their status; in asynchronous runs also all that are issued, and all that are counted and neither in
+    a closed round nor abandoned, in the order in which they were counted. `closing` are the tasks of a round that was
+    being closed, in the order of `Close`, else None.
     """
 
     status: Status = "waiting"
