@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.aggregation import Bag, Payload
+from shoal.aggregation import Bag, Payload, SecureSum
+from shoal.aggregation.step import Noises
 from shoal.algorithms import Algorithm, Call, ClientState, client_turn
-from shoal.errors import DataError
+from shoal.errors import DataError, UnsupportedError
 from shoal.examples import Examples, finite
 from shoal.key import Key
 
@@ -36,6 +37,17 @@ def take_turn(
         return client_turn(algorithm, call, data, state, key)
     done = compiled_turn(algorithm, call, alone(data), state, key.traceable())
     return jax.tree.map(np.asarray, done)
+
+
+def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
+    """UnsupportedError for a chain whose protection is only simulated so far: no server and no client runs it."""
+    aggregation = algorithm.aggregation
+    noisy = any(isinstance(step, Noises) for step in aggregation.steps)
+    if isinstance(aggregation.meeting, SecureSum) or noisy or aggregation.private:
+        raise UnsupportedError(
+            f"{aggregation}: masks and noise are simulated so far, and what only says that it protects must not run "
+            "over a network: use PlainSum() and Mean() for now, or simulate this plan"
+        )
 
 
 def alone(data: Examples) -> Examples:
