@@ -36,9 +36,7 @@ class Loader:
     function: str | Callable[[], Any]
 
     def __str__(self) -> str:
-        return (
-            self.function if isinstance(self.function, str) else f"{getattr(self.function, '__name__', 'the loader')}()"
-        )
+        return self.function if isinstance(self.function, str) else getattr(self.function, "__name__", "the loader")
 
     def call(self) -> Any:
         """What the function returns; DataError if it is not there or raises."""

@@ -80,9 +80,7 @@ class Sql:
         try:
             url = sql.make_url(self.url)
         except (sql.exc.ArgumentError, ValueError):
-            raise SettingError(
-                "the database's URL cannot be read: write driver://user:password@host/database"
-            ) from None
+            raise SettingError("this database's URL cannot be read: driver://user:password@host/name") from None
         # Of PostgreSQL's drivers it is psycopg that Shoal's extra brings.
         return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
 
