@@ -29,6 +29,9 @@ PART_BYTES = 8 * 1024 * 1024
 MESSAGE_BYTES = 4 * 1024 * 1024
 """The largest message. Blobs of tensors are not messages."""
 
+PLAN_BYTES = 2 * 1024 * 1024
+"""The longest description of a plan."""
+
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\w][\w .@:+-]*$")]
 Text = Annotated[str, Meta(max_length=2000)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -138,7 +141,7 @@ class RunInfo(Message, frozen=True, kw_only=True):
 
     run: Identifier
     name: Name
-    plan: Annotated[bytes, Meta(max_length=2 * 1024 * 1024)]
+    plan: Annotated[bytes, Meta(max_length=PLAN_BYTES)]
     plan_digest: Digest
     minimum_cohort: Count
     """No round of this run is closed with fewer clients."""
