@@ -108,7 +108,7 @@ class Book:
         assert effect.task not in self.rows and effect.client not in [task.client for task in before]
         assert effect.position == len(before)
         if self.buffer is None:
-            came_to_nothing = [task for task in before if task.status in ("declined", "rejected")]
+            came_to_nothing = [task for task in before if task.status not in ("issued", "counted")]
             assert len(before) < self.asked(self.open.cohort) + len(came_to_nothing)
         else:
             assert effect.client not in [task.client for task in self.with_status("issued")], "one task at a time"

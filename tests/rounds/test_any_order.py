@@ -61,6 +61,6 @@ class Buffers(Fleet):
 
 
 TestSynchronousRounds = SynchronousRounds.TestCase
-TestSynchronousRounds.settings = settings(max_examples=30, stateful_step_count=40)
+TestSynchronousRounds.settings = settings(max_examples=200, stateful_step_count=40)
 TestBuffers = Buffers.TestCase
-TestBuffers.settings = settings(max_examples=30, stateful_step_count=40)
+TestBuffers.settings = settings(max_examples=200, stateful_step_count=40)

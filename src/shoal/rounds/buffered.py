@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from shoal.errors import SettingError
 from shoal.rounds.events import (
@@ -151,22 +152,18 @@ class BufferedMachine:
 
     def _progress(self, now: float) -> Iterator[Effect]:
         """Begins, makes a model, asks, or gives up, as far as it goes."""
-        while True:
+        attempt = None
+        while attempt != self.attempt:  # again after a model that was given up
+            attempt = self.attempt
             if self.status == "waiting":
                 yield from self._start(now)
             if not self._making or self._closing is not None:
                 return
             if len(self._buffer) >= self._size:
-                self._closing = tuple(self._buffer)[: self._size]
-                self._since = None
-                for task in self._closing:
-                    self._gave.discard(self._buffer.pop(task))
-                yield Close(self.round, self._closing)
-                return
-            yield from self._issue(now)
-            yield from self._stall(now)
-            if self._making:
-                return
+                yield self._close()
+            else:
+                yield from self._issue(now)
+                yield from self._stall(now)
 
     def _start(self, now: float) -> Iterator[Effect]:
         self._since = now if self._since is None else self._since
@@ -193,6 +190,12 @@ class BufferedMachine:
         barred = client in self._had or client in self._busy or client in self._gave
         if self._making and client in self._there and not barred:
             self._ready.setdefault(client)
+
+    def _close(self) -> Close:
+        self._closing, self._since = tuple(islice(self._buffer, self._size)), None
+        for task in self._closing:
+            self._gave.discard(self._buffer.pop(task))
+        return Close(self.round, self._closing)
 
     def _issue(self, now: float) -> Iterator[Effect]:
         room = self._rules.concurrency - len(self._tasks)

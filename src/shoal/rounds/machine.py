@@ -144,15 +144,14 @@ class RunMachine:
 
     def _progress(self, now: float) -> Iterator[Effect]:
         """Opens, fills, closes or gives up, as far as it goes."""
-        while True:
+        attempt = None
+        while attempt != self.attempt:  # again after a round that was abandoned
+            attempt = self.attempt
             if self.status == "waiting":
                 yield from self._open_if_enough(now)
-            if self._cohort is None or self._closing:
-                return
-            yield from self._fill(self._cohort)
-            yield from self._end(self._cohort, now)
-            if self._cohort is not None:
-                return
+            if self._cohort is not None and not self._closing:
+                yield from self._fill(self._cohort)
+                yield from self._end(self._cohort, now)
 
     def _seen(self, client: str) -> None:
         if client not in self._there:
