@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 import shoal
 from shoal import Column, Schema
 from shoal.errors import DataError, SettingError
+from shoal.wire.plans import plan_bytes, rebuilt
 
 TABLE = {
     "age": np.array([61.0, 47.0, 70.5, 33.0]),
@@ -227,20 +227,10 @@ def test_a_schema_is_in_the_plans_digest_and_in_what_it_prints():
     )
 
 
-def test_a_schema_is_made_again_from_its_description():
-    said = json.loads(json.dumps(plan(data=SCHEMA).describe()))["data"]
-
-    def again(told):
-        if isinstance(told, dict):
-            kind = {"shoal.Schema": Schema, "shoal.Column": Column}[told.pop("is")]
-            return kind(**{name: again(value) for name, value in told.items()})
-        return [again(value) for value in told] if isinstance(told, list) else told
-
-    assert again(said) == SCHEMA
-    assert (
-        plan(data=again(json.loads(json.dumps(plan(data=SCHEMA).describe()))["data"])).digest()
-        == plan(data=SCHEMA).digest()
-    )
+def test_a_plan_with_a_schema_is_made_again_from_what_is_sent():
+    also = Schema(["a"], Column("y", "category", of=["p", "q"]), also=[Column("b", least=0, fill=1)], where={"b": 1})
+    for schema in (SCHEMA, also):
+        assert rebuilt(plan_bytes(plan(data=schema))) == plan(data=schema)
 
 
 def test_data_of_a_plan_are_a_schema():

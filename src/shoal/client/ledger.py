@@ -57,6 +57,16 @@ class Entry:
         return hashlib.sha256(b"shoal ledger 1\0" + json.dumps(told).encode()).hexdigest()
 
 
+RUNS = """
+WITH RECURSIVE runs (run) AS (
+    SELECT min(run) FROM entries WHERE kind = 'result'
+    UNION ALL
+    SELECT (SELECT min(run) FROM entries WHERE kind = 'result' AND run > runs.run) FROM runs WHERE run IS NOT NULL
+)
+SELECT run FROM runs WHERE run IS NOT NULL
+"""
+"""Every run with a result, by a step through the index for each run and not for each entry."""
+
 COLUMNS = tuple(f.name for f in fields(Entry))
 
 
@@ -209,7 +219,7 @@ class Ledger:
                 "SELECT count(DISTINCT task), coalesce(sum(bytes), 0) FROM entries WHERE kind = 'result' AND time >= ?",
                 (midnight,),
             ).fetchone()
-            runs = self._durable.execute("SELECT DISTINCT run FROM entries WHERE kind = 'result'").fetchall()
+            runs = self._durable.execute(RUNS).fetchall()
         return Past(now, rounds, sent, frozenset(run for (run,) in runs), study_file=study_file)
 
     def verify(self, *, known: Head | None = None) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ CREATE TABLE IF NOT EXISTS entries (
     hash TEXT NOT NULL
 );
 
-CREATE INDEX IF NOT EXISTS entries_by_kind ON entries (kind, time);
+CREATE INDEX IF NOT EXISTS entries_by_time ON entries (kind, time);
+CREATE INDEX IF NOT EXISTS entries_by_run ON entries (kind, run);
 
 CREATE TABLE IF NOT EXISTS head (
     id INTEGER PRIMARY KEY CHECK (id = 1),
