@@ -45,6 +45,11 @@ PLANS = {
     "transformer": of(models.gpt(20, length=4, width=4, heads=2, layers=1, dropout=0.1, padding=0)),
     "proximal": Plan(FedProx(models.logistic(2), mu=0.5), rounds=1, cohort=0.5, min_clients=2),
     "evaluation": Plan(FedEval(models.logistic(2)), rounds=1, cohort=shoal.Poisson(0.3)),
+    "schema": Plan(
+        FedAvg(models.logistic(2)),
+        rounds=1,
+        data=shoal.Schema(["age", shoal.Column("sex", "category", of=["f", "m"])], "ill", classes=2, where={"set": 1}),
+    ),
     "fixed cohort": Plan(FedAvg(models.logistic(2)), rounds=4, cohort=7),
     "schedules": of(
         models.logistic(2),
