@@ -233,7 +233,9 @@ class BufferedMachine:
         if coming >= self._rounds:
             yield from self._settle(task, "late", "the last model has its contributions")
         elif stale > self._rules.most_stale:
-            yield from self._settle(task, "late", f"it began {stale} models ago")
+            yield from self._settle(
+                task, "late", f"its model is {stale} behind, and at most {self._rules.most_stale} count"
+            )
         else:
             self._buffer[task] = held.client
             self._gave.add(held.client)

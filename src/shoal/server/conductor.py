@@ -503,9 +503,11 @@ class Conductor:
     def _rows(self, round: int, attempt: int) -> list[dict[str, Any]]:
         """The tasks that an open round is made of."""
         store, run = self._services.store, self.facts.run
+        rows = store.read("tasks_of_round", run=run, round=round, attempt=attempt)
         if self.facts.rules.buffer is None:
-            return store.read("tasks_of_round", run=run, round=round, attempt=attempt)
-        return sorted(store.read("tasks_open", run=run), key=lambda row: (row["settled"] or 0.0, row["id"]))
+            return rows
+        every = {row["id"]: row for row in (*store.read("tasks_open", run=run), *rows)}
+        return sorted(every.values(), key=lambda row: (row["settled"] or 0.0, row["id"]))
 
     def _refold(self, saved: Snapshot) -> None:
         """Adds up again what was counted before."""
