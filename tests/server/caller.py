@@ -58,7 +58,9 @@ class Caller:
     def enroll(self, name: str = "site", *, token: str = TOKEN) -> urllib3.BaseHTTPResponse:
         public = public_key_of(self.key)
         signature = sign(self.key, enroll_bytes("hearts", token, name, public))
-        answer = self.plain("POST", "/v1/enroll", Enroll(token=token, name=name, public_key=public, signature=signature))
+        answer = self.plain(
+            "POST", "/v1/enroll", Enroll(token=token, name=name, public_key=public, signature=signature)
+        )
         if answer.status == 200:
             self.client = decode(answer.data, Enrolled).client
         return answer

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,8 @@ class Here:
         self.checked_in.append((client.id, message))
         assert self._wake is not None
         if message.wait_s and not self.drained:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(message.wait_s, 25.0))
-            except TimeoutError:
-                pass
         told.add("r1")
         return Orders(wait_s=0.5, draining=self.drained)
 
@@ -130,7 +129,7 @@ class Here:
 
     async def submit(self, plan: Any, *, name: str, rules: Rules | None = None, seed: int | None = None) -> str:
         if not isinstance(json.loads(plan), dict):
-            raise UnsupportedError("no plan")
+            raise UnsupportedError("this is no plan: a plan is described by an object")
         self.views["r3"] = _run("r3", name)
         self.rules, self.seed = rules, seed
         return "r3"

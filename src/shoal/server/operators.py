@@ -107,6 +107,11 @@ class Operations:
             "openapi": self._openapi,
         }  # fmt: skip
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The routes that are answered."""
+        return frozenset(self._does)
+
     async def answer(self, exchange: Exchange) -> None:
         """Answers a request; ServerError if there is no such route, or the operator may not."""
         route, item = _route(exchange.method, exchange.path)

@@ -26,6 +26,8 @@ Start = Callable[[], Awaitable[object]]
 
 _BACKLOG = 2048
 _LOOK_AGAIN_S = 3600.0
+_GOODBYE_S = 1.0
+"""How long a connection that is being closed is still read, so that its peer sees the answer before the end."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ async def _serve(app: App, place: Place, *, start: Start, ready: Callable[[str],
     config.load()
     state, gate = ServerState(), Gate(limits)
     context = place.tls.context() if place.tls is not None else None
-    slow: Any = {"ssl_handshake_timeout": limits.header_s, "ssl_shutdown_timeout": limits.header_s} if context else {}
+    slow: Any = {"ssl_handshake_timeout": limits.header_s, "ssl_shutdown_timeout": _GOODBYE_S} if context else {}
     server = await asyncio.get_running_loop().create_server(
         lambda: Guarded(config, state, gate=gate), place.host, place.port, ssl=context, backlog=_BACKLOG, **slow
     )
