@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -90,8 +91,10 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path):
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE books (title TEXT)")
     other.close()
+    content = path.read_bytes()
     with pytest.raises(StoreError, match="a database of something else"):
         open_store(str(path))
+    assert path.read_bytes() == content
 
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path):
@@ -115,6 +118,16 @@ def test_an_address_that_means_no_store_is_told():
         open_store("mysql://somewhere/else")
     with pytest.raises(StoreError, match="sqlite:///absolute/path"):
         open_store("sqlite://relative.db")
+
+
+def test_nobody_else_reads_a_store_and_every_name_of_it_is_one_store(tmp_path: Path):
+    store = open_store(str(tmp_path / "shoal.db"))
+    store.write(audit("there")).result()
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("shoal.db*")} == {0o600}
+    (tmp_path / "link.db").symlink_to(tmp_path / "shoal.db")
+    with pytest.raises(StoreError, match="another server"):
+        open_store(str(tmp_path / "link.db"))
+    store.close()
 
 
 def test_a_store_that_could_not_be_opened_holds_nothing_back(tmp_path: Path):

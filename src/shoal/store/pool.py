@@ -16,7 +16,7 @@ C = TypeVar("C", bound=_Closes)
 
 
 class Pool(Generic[C]):
-    """Up to `most` connections, opened when they are needed and kept. One that failed is closed."""
+    """Up to `most` connections, opened when they are needed and kept. When one failed, it and the idle are closed."""
 
     def __init__(self, opened: Callable[[], C], *, most: int) -> None:
         self._opened = opened
@@ -36,6 +36,7 @@ class Pool(Generic[C]):
                 yield connection
             except BaseException:
                 connection.close()
+                self._close_idle()  # what ended this one, such as a restart, ended those too
                 raise
             with self._lock:
                 if not self._closed:
@@ -46,7 +47,12 @@ class Pool(Generic[C]):
     def close(self) -> None:
         """Closes what is idle; what is taken is closed when it comes back."""
         with self._lock:
-            self._closed, idle, self._idle = True, self._idle, []
+            self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 

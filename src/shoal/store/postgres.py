@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS shoal_store (
 LEASE = "pg_try_advisory_lock(1399353185, hashtext(current_schema()))"
 """Held by the writer's session for as long as that lives: one server for each schema of a database."""
 
+UNKNOWN = "It went away before it said whether the last group is done: start the server again, which looks"
+
 
 class PostgresStore:
     """A store in the database at a URL, in the first schema of its search path.
@@ -104,7 +106,7 @@ class PostgresStore:
     def _open(self, name: str) -> Any:
         connection = self._psycopg.connect(
             self._url, autocommit=True, application_name=name, connect_timeout=5, keepalives_idle=10,
-            keepalives_interval=5, keepalives_count=3,
+            keepalives_interval=5, keepalives_count=3, tcp_user_timeout=int(1000 * self._patience_s),
         )  # fmt: skip
         connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{self._patience_s:g}s"])
         return connection
@@ -164,28 +166,36 @@ class PostgresStore:
     # Groups
 
     def _commit(self, group: Sequence[Transaction]) -> list[StoreError | None]:
-        mark = secrets.token_hex(8)
-        outcomes: list[StoreError | None] | None = None
+        mark, sent = secrets.token_hex(8), False
+        outcomes: list[StoreError | None] = []
         self._deadline = time.monotonic() + self._patience_s
         while True:
             try:
                 if self._connection is None:
                     self._connection = self._leased()
-                    if outcomes is not None and self._last_group() == mark:
+                    if sent and self._last_group() == mark:
                         return outcomes
+                    sent = False
                 outcomes = self._apply(group, mark)
                 point("commit-before")
+                sent = True
                 self._connection.execute("COMMIT")
                 point("commit-after")
                 return outcomes
             except (self._psycopg.OperationalError, self._psycopg.InterfaceError) as error:
-                if self._alive() or time.monotonic() > self._deadline:
-                    self._drop()
-                    raise self._told(error) from error
-                self._drop()
+                told, gone = self._told(error), not self._alive()
+                told.__cause__ = error
+                again, sent = gone and time.monotonic() < self._deadline, gone and sent
+            except StoreError as error:
+                told, again = error, False
             except BaseException:
-                self._drop()  # whatever was open is undone
+                self._drop()
                 raise
+            self._drop()  # whatever was open is undone
+            if not again:
+                if sent:
+                    raise StoreError(f"{told}. {UNKNOWN}") from told
+                raise told
 
     def _apply(self, group: Sequence[Transaction], mark: str) -> list[StoreError | None]:
         """Does a group within one transaction that is not committed yet: at once if no part of it fails."""

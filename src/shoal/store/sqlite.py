@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.errors import ConflictError, StoreError
+from shoal.store.durable import create
 from shoal.store.faults import point
 from shoal.store.pool import Alone, Pool
 from shoal.store.queries import MIGRATIONS, QUERIES, checked, statements
@@ -98,17 +99,18 @@ class SqliteStore:
         connection = sqlite3.connect(
             place, timeout=self._patience_s, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        for name, arguments, function in HASHING:
-            connection.create_function(name, arguments, function, deterministic=True)
-        if self._path is not None:
-            connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            for name, arguments, function in HASHING:
+                connection.create_function(name, arguments, function, deterministic=True)
             connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self) -> None:
         """Brings the schema to this version, all or nothing."""
         run = self._connection.execute
-        run("BEGIN IMMEDIATE")
         (application,), (version,) = run("PRAGMA application_id").fetchone(), run("PRAGMA user_version").fetchone()
         (tables,) = run("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if tables and application != APPLICATION:
@@ -118,6 +120,8 @@ class SqliteStore:
                 f"the store at {self._path} was made by a newer Shoal (version {version} of its schema, this one knows "
                 f"{len(MIGRATIONS)}): run that one, or restore the backup from before it"
             )
+        run("PRAGMA journal_mode = WAL")
+        run("BEGIN IMMEDIATE")
         for migration in MIGRATIONS[version:]:
             for statement in statements(migration, types=TYPES):
                 run(statement)
@@ -183,7 +187,10 @@ def _leased(path: Path) -> sqlite3.Connection:
     """A lock that a second server meets. The system gives it back however this process ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lease = sqlite3.connect(f"{path}.lock", timeout=1.0, isolation_level=None, check_same_thread=False)
+        held = Path(f"{path.resolve()}.lock")  # one for all names that a file has by links
+        for file in (path, held):
+            create(file)  # else others could read what SQLite makes
+        lease = sqlite3.connect(held, timeout=1.0, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"no store can be made at {path}: its folder cannot be written") from error
     try:

@@ -1,3 +1,0 @@
-UPDATE tasks SET summed = -1
-WHERE run = :run AND status = 'counted'
-    AND (summed IS NULL OR summed >= (SELECT round FROM runs WHERE id = :run))
