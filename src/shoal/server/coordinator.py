@@ -102,13 +102,16 @@ class Coordinator:
             await self._services.thread(self._services.sweep)
         self._sweeper = asyncio.ensure_future(self._sweep())
 
+    def drain(self) -> None:
+        """Gives out no work from now on, and answers those who wait for some. Reports are taken as before."""
+        self._draining = True
+        self._wake_all()
+
     async def stop(self) -> None:
         """Ends what is under way; everything durable stays."""
-        self._draining = True
+        self.drain()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for name in list(self._clients.there):
-            self._wake(name)
         for conductor in self._runs.values():
             await conductor.stop()
         self._services.pool.shutdown(wait=True)
