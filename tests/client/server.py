@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import socket
@@ -29,13 +30,21 @@ from shoal.wire.messages import (
 from shoal.wire.signing import check_mac, enroll_bytes, hello_bytes, to_sign, verify
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818
     def __init__(self, status, code, message="refused by the test", retry_after_s=None):
         super().__init__(code)
         self.status, self.problem = status, Problem(code=code, message=message, retry_after_s=retry_after_s)
 
 
-class Cut(Exception):
+class Page(Exception):  # noqa: N818
+    """What somebody on the way says, who wants a login first."""
+
+    def __init__(self, status):
+        super().__init__(status)
+        self.status = status
+
+
+class Cut(Exception):  # noqa: N818
     """The connection ends here, without an answer."""
 
 
@@ -83,7 +92,9 @@ class Server:
 
     def reply(self, method, path, headers, body):
         if path == "/v1/server":
-            return encode(ServerInfo(federation=self.federation, versions=self.versions, boot=self.boot, time=self.time))
+            return encode(
+                ServerInfo(federation=self.federation, versions=self.versions, boot=self.boot, time=self.time)
+            )
         if path == "/v1/enroll":
             return self.enroll(decode(body, Enroll))
         if path == "/v1/session":
@@ -171,8 +182,6 @@ class Server:
         return encode(Missing(parts=tuple(n for n in range(len(manifest.parts)) if n not in held[1])))
 
     def part(self, task, number, body):
-        import hashlib
-
         manifest, parts = self.offered[task]
         check_part(manifest, number, hashlib.sha256(body).digest())
         parts[number] = body
@@ -205,6 +214,8 @@ class Server:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 try:
                     status, data = 200, server.answer(self.command, self.path, headers, body)
+                except Page as page:
+                    status, data = page.status, b"<html>welcome to our hotel</html>"
                 except Refusal as refusal:
                     status, data = refusal.status, encode(refusal.problem)
                 except Cut:
@@ -212,12 +223,12 @@ class Server:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 self.send_response(status)
-                self.send_header("content-type", "application/msgpack")
+                self.send_header("content-type", "text/html" if data[:1] == b"<" else "application/msgpack")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = respond
+            do_GET = do_POST = do_PUT = respond  # noqa: N815
 
             def log_message(self, *args):
                 pass

@@ -132,6 +132,7 @@ class Connection:
                         code="federation",
                     )
                 self._open = self._hello(info)
+                self.line.proved()
                 self._tell(Connected(info.federation, self._identity.name))
                 if abs(skew := info.time - self._wall()) > SKEW_S:
                     self._tell(Skewed(skew))

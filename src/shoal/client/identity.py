@@ -71,7 +71,7 @@ class Home:
                 return Identity(**said)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{path} cannot be read: put back a copy, or enrol anew in another folder") from error
         raise StoreError(f"{path} is of another version of Shoal: use the version that wrote it, or enrol anew")
 

@@ -53,12 +53,16 @@ class Line:
         self._stopping = threading.Event()
         self._pause = pause or self._stopping.wait
         self._tell, self._count = tell, count
-        self._reached = False
+        self._proved = False
 
     def stop(self) -> None:
         """Ends every wait. Requests under way are cut, and those after this get one short attempt."""
         self._stopping.set()
         self._pool.cut()
+
+    def proved(self) -> None:
+        """Notes that the server is the right one: from now on another answer is somebody between here and there."""
+        self._proved = True
 
     def close(self) -> None:
         """Closes the connections."""
@@ -75,13 +79,15 @@ class Line:
                 return exchange()
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 problem = why_unreachable(error, self.server)
-                final = not self._patient or (problem.code == "certificate" and not self._reached)
             except _LaterError as error:
                 problem = error.problem
-                final = not self._patient or (problem.code == "internal" and attempt >= DEFECTS)
+            except ServerError as error:
+                if error.code != "not-shoal":
+                    raise
+                problem = error
             if self._stopping.is_set():
                 raise StoppedError("the agent was stopped while it talked to the server")
-            if final:
+            if self._is_final(problem, attempt):
                 raise problem
             wait_s = self._backoff.wait_s(attempt, asked_s=problem.retry_after_s)
             self._tell(Away(str(problem), wait_s))
@@ -89,6 +95,12 @@ class Line:
             if self._stopping.is_set():
                 raise StoppedError("the agent was stopped while it waited for the server")
         raise AssertionError  # the loop has no end
+
+    def _is_final(self, problem: ServerError, attempt: int) -> bool:
+        """Whether it is of no use to try again. Who was the server once may be a hotel's login page for a while."""
+        if problem.code in ("certificate", "not-shoal"):
+            return not (self._patient and self._proved)
+        return not self._patient or (problem.code == "internal" and attempt >= DEFECTS)
 
     def send(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None, kind: str,
@@ -113,10 +125,9 @@ class Line:
             response.close()  # what is left of the answer must not be taken for that of the next request
             raise
         response.release_conn()
-        self._reached = True
-        if 200 <= response.status < 300:
+        if 200 <= response.status < 300 and not response.headers.get("content-type", "").startswith("text/"):
             return data
-        raise _refusal(response, data)
+        raise _refusal(response, data, self.server)
 
 
 class _LaterError(Exception):
@@ -139,26 +150,32 @@ def _read(response: urllib3.BaseHTTPResponse, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _refusal(response: urllib3.BaseHTTPResponse, data: bytes) -> Exception:
+def _refusal(response: urllib3.BaseHTTPResponse, data: bytes, server: str) -> Exception:
     """The error for an answer that is none: one to try again after, or a final one."""
     problem = _problem(response, data)
-    if response.status == 426:
+    if problem is None:
+        message = f"{server} answers with HTTP status {response.status}, and not as a Shoal server"
+        error = ServerError(message, code="not-shoal", retry_after_s=_retry_after(response))
+    elif response.status == 426:
         message = f"the server does not speak this client's version {VERSION} of the protocol: {problem.message}"
         return ServerError(message, code=problem.code)
-    if problem.code == "superseded":
+    elif problem.code == "superseded":
         return SupersededError(problem.message, code=problem.code)
-    error = ServerError(problem.message, code=problem.code, retry_after_s=problem.retry_after_s)
+    else:
+        after = problem.retry_after_s if problem.retry_after_s is not None else _retry_after(response)
+        error = ServerError(problem.message, code=problem.code, retry_after_s=after)
     return _LaterError(error) if response.status in AGAIN else error
 
 
-def _problem(response: urllib3.BaseHTTPResponse, data: bytes) -> Problem:
-    """What the server says went wrong; of somebody between here and there, the status alone."""
+def _problem(response: urllib3.BaseHTTPResponse, data: bytes) -> Problem | None:
+    """What the server says went wrong; None if it is somebody else who answers."""
     decoder = decode_json if "json" in response.headers.get("content-type", "") else decode
     try:
-        problem = decoder(data, Problem)
+        return decoder(data, Problem)
     except WireError:
-        problem = Problem(code=f"http-{response.status}", message=f"the answer was HTTP status {response.status}")
+        return None
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     after = response.headers.get("retry-after", "")
-    if problem.retry_after_s is None and after.isdecimal() and len(after) < 6:
-        return Problem(code=problem.code, message=problem.message, retry_after_s=float(after))
-    return problem
+    return float(after) if after.isdecimal() and len(after) < 6 else None
