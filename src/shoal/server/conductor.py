@@ -47,6 +47,7 @@ from shoal.server import closing
 from shoal.server.services import Services
 from shoal.server.sums import RoundSum, check
 from shoal.store.faults import point
+from shoal.store.incoming import Incoming
 from shoal.store.store import Write
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import INLINE_BYTES, Declined, Manifest, Missing, Result, RunInfo, Task, Upload, Verdict
@@ -68,6 +69,8 @@ class _Held:
     message: Task
     until: float
     offered: Manifest | None = None
+    arriving: Incoming | None = None
+    """Held as long as the task is: whoever asks for it anew has to hash what has come."""
 
 
 @dataclass(frozen=True)
@@ -207,16 +210,18 @@ class Conductor:
         held.offered = message.manifest
         if self._services.blobs.has(blob_id(message.manifest)):
             return Missing(parts=())
-        incoming = self._services.blobs.incoming(task, message.manifest)
-        return Missing(parts=tuple(await self._services.thread(incoming.missing)))
+        held.arriving = await self._services.thread(self._services.blobs.incoming, task, message.manifest)
+        return Missing(parts=held.arriving.missing())
 
-    def incoming(self, client: str, task: str) -> Any:
+    def incoming(self, client: str, task: str) -> Incoming:
         """Where the parts of a result are written."""
         held = self._held.get(task)
         if held is None or held.client != client:
             raise ServerError(f"{task} is not a task of yours that is open", code="task-unknown")
         if held.offered is None:
             raise ServerError("say first what will be uploaded (POST .../upload)", code="not-offered")
+        if held.arriving is not None and held.arriving.open and held.arriving.manifest == held.offered:
+            return held.arriving
         return self._services.blobs.incoming(task, held.offered)
 
     async def report(self, client: str, task: str, message: Result) -> Verdict:

@@ -24,6 +24,7 @@ from shoal.server.coordination import Known
 from shoal.server.services import Services
 from shoal.server.views import ClientView, RoundView, RunView
 from shoal.store.blobs import Blobs
+from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
 from shoal.whole_file import write_whole
 from shoal.wire.blobs import blob_id
@@ -216,7 +217,7 @@ class Coordinator:
         """Which parts of a result are wanted."""
         return await self._of(task).offer(client.name, task, message)
 
-    def incoming(self, client: Known, task: str) -> Any:
+    def incoming(self, client: Known, task: str) -> Incoming:
         """Where the parts of a result go."""
         return self._of(task).incoming(client.name, task)
 
