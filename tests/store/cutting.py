@@ -27,6 +27,10 @@ class Cut:
         """The next COMMIT is cut off before PostgreSQL gets it, or after it has done it."""
         self._cut = when
 
+    def refuse(self, folder: Path) -> None:
+        """Connections that are there live on; nobody gets another."""
+        (folder / SOCKET).unlink()
+
     def close(self) -> None:
         """Waits until the connections have ended."""
         self._listener.shutdown(socket.SHUT_RDWR)

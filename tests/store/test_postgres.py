@@ -79,6 +79,19 @@ def test_a_commit_whose_answer_is_lost_is_done_exactly_once(
         assert len(store.read("audit", after=0, limit=9)) == 1
 
 
+def test_a_commit_that_nobody_can_ask_about_is_told_to_be_unknown(cluster: Postgres, postgres_url: str, folder: Path):
+    url = postgres_url.replace(str(cluster.folder).replace("/", "%2F"), str(folder))
+    with cut_between(folder, cluster.folder) as cut, closing(PostgresStore(url, patience_s=0.2)) as store:
+        cut.at_commit("after")
+        cut.refuse(folder)
+        with pytest.raises(StoreError, match="before it said whether the last group is done"):
+            store.write(token("t")).result()
+        with pytest.raises(StoreError, match=r"lets this user in$"):
+            store.write(token("u")).result()
+    with closing(open_store(postgres_url)) as store:
+        assert [row["hash"] for row in store.read("tokens")] == ["t"]
+
+
 def test_readers_are_given_a_new_connection_after_a_restart(cluster: Postgres, postgres_url: str):
     store = open_store(postgres_url)
     store.write(token("t")).result()
