@@ -16,6 +16,8 @@ from .algorithms import mean as mean
 from .algorithms import total as total
 from .algorithms import weighted_mean as weighted_mean
 from .cells import Column as Column
+from .client.ledger import Ledger as Ledger
+from .client.policy import Policy as Policy
 from .cohort import Everyone as Everyone
 from .cohort import Fixed as Fixed
 from .cohort import Fraction as Fraction
@@ -54,6 +56,7 @@ from .optimizers import sgd as sgd
 from .optimizers import yogi as yogi
 from .plan import Plan as Plan
 from .robust import Median as Median
+from .rounds import Rules as Rules
 from .schema import Schema as Schema
 from .simulation import Availability as Availability
 from .simulation import CsvLog as CsvLog
