@@ -35,7 +35,7 @@ def mac(key: bytes, signed: bytes) -> str:
 
 def check_mac(key: bytes, signed: bytes, *, given: str) -> bool:
     """Whether `given` is the MAC; takes as long for a wrong one as for the right one."""
-    return hmac.compare_digest(mac(key, signed).encode(), given.encode("utf-8", "surrogateescape"))
+    return hmac.compare_digest(mac(key, signed).encode(), given.encode("utf-8", "surrogatepass"))
 
 
 def enroll_bytes(federation: str, token: str, name: str, public_key: bytes) -> bytes:
