@@ -361,8 +361,8 @@ class Conductor:
             self._services.wake(client)
         for effect in effects:
             match effect:
-                case Settled(task, "counted", _, scale) if self.facts.rules.buffer is None and "manifest" in about:
-                    self._spawn(self._sum.add(task, msgspec.msgpack.decode(about["manifest"], type=Manifest), scale))
+                case Settled(task, status) if self.facts.rules.buffer is None:
+                    self._spawn(self._sum.settled(_position(task), self._counted_as(task, status)))
                 case Opened():
                     self._sum = self._new_sum()
                 case Close(round, tasks):
@@ -371,6 +371,9 @@ class Conductor:
                     self._services.changed(self.facts.run, status)
                 case _:
                     pass
+
+    def _counted_as(self, task: str, status: str) -> tuple[str, Manifest] | None:
+        return (task, self._counted[task]) if status == "counted" and task in self._counted else None
 
     def _issue(self, effect: Issued) -> None:
         key = Key.from_seed(self.facts.seed).split("round", effect.round).split("client", effect.client)
@@ -520,8 +523,10 @@ class Conductor:
         self._counted = {row["id"]: _manifest(row) for row in rows if row["status"] == "counted"}
         self._services.hold(*self._counted.values())
         if self.facts.rules.buffer is None:
-            for task, manifest in self._counted.items():
-                self._spawn(self._sum.add(task, manifest, 1.0))
+            for row in rows:
+                if row["status"] != "issued":
+                    counted = self._counted_as(row["id"], row["status"])
+                    self._spawn(self._sum.settled(row["position"], counted))
 
     async def _reload(self) -> None:
         """After a failure of the store: what is not durable never happened."""
@@ -564,6 +569,10 @@ class Conductor:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         job.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+
+def _position(task: str) -> int:
+    return int(task.rpartition("-")[2])
 
 
 def _manifest(row: Mapping[str, Any]) -> Manifest:

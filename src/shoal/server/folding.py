@@ -23,14 +23,17 @@ Array = np.ndarray[Any, Any]
 
 
 class Total:
-    """Payloads added up. Whole numbers are added as int64, exact in any order; all others as float64."""
+    """Payloads added up one after the other, in their own dtypes: as a simulation adds them, to the bit.
+
+    Whole numbers are added as int64, so that no order of them overflows on the way.
+    """
 
     def __init__(self, schema: Schema, folder: str | None = None) -> None:
         self._schema, self._folder = schema, folder
         entries = {entry.name: entry for entry in schema.entries}
         self._value_entry = entries["value"]
         self._value = self._zeros(self._value_entry.shape, _wide(self._value_entry.dtype))
-        self._weight, self._clients = np.float64(0), 0
+        self._weight, self._clients = np.float32(0), 0
         self._notes: dict[str, Array] = {}
 
     def add(self, chunks: Iterable[bytes], scale: float = 1.0) -> None:
@@ -42,9 +45,9 @@ class Total:
                 match name:
                     case "value":
                         part = flat[offset : offset + len(piece)]
-                        np.add(part, piece if scale == 1 else piece * np.float64(scale), out=part)
+                        np.add(part, piece if scale == 1 else piece * part.dtype.type(scale), out=part)
                     case "weight":
-                        self._weight += np.float64(piece[0])
+                        self._weight += np.float32(piece[0])
                     case "clients":
                         self._clients += int(piece[0])
                     case _:
@@ -53,19 +56,19 @@ class Total:
         let_go(self._value)
 
     def _note(self, name: str, offset: int, piece: Array) -> None:
-        held = self._notes.get(name, np.zeros(0))
+        held = self._notes.get(name, np.zeros(0, np.float32))
         if not len(held) and len(self._notes) >= MOST_NOTES:
             return
         if len(held) < offset + len(piece):
-            held = np.concatenate([held, np.zeros(offset + len(piece) - len(held))])
+            held = np.concatenate([held, np.zeros(offset + len(piece) - len(held), np.float32)])
         held[offset : offset + len(piece)] += piece
         self._notes[name] = held
 
     def payload(self) -> Payload:
         """The sum, as if payloads had been added one by one."""
-        notes = {name.removeprefix(NOTES): note.astype(np.float32) for name, note in sorted(self._notes.items())}
-        value = self._value.astype(self._value_entry.dtype)
-        return Payload(value, np.float32(self._weight), notes, np.int32(self._clients))
+        notes = {name.removeprefix(NOTES): note for name, note in sorted(self._notes.items())}
+        value = self._value.astype(self._value_entry.dtype, copy=False)
+        return Payload(value, self._weight, notes, np.int32(self._clients))
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         if np.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY_BYTES:
@@ -87,4 +90,4 @@ def side_by_side(schema: Schema, blobs: Iterable[bytes]) -> Bag:
 
 
 def _wide(dtype: Any) -> Any:
-    return np.int64 if np.dtype(dtype).kind in "iu" else np.float64
+    return np.int64 if np.dtype(dtype).kind in "iu" else np.dtype(dtype)

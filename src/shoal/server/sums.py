@@ -38,40 +38,52 @@ def check(algorithm: Work, schema: Schema, blobs: Blobs, manifest: Manifest) -> 
 
 
 class RoundSum:
-    """Adds contributions as they come, one after the other, on a thread."""
+    """Adds contributions as they come, on a thread, in the order of their positions: so the sum does not depend on
+    who was fast, and is the one of a simulation. One that comes before its turn waits on the disk."""
 
     def __init__(self, services: Services, algorithm: Work, schema: Schema) -> None:
         self._services, self._schema = services, schema
         self._adds = algorithm.aggregation.meeting.adds
         self._total = Total(schema)
-        self._folded: set[str] = set()
+        self._folded: list[str] = []
+        self._turn = 0
+        self._known: dict[int, tuple[str, Manifest] | None] = {}
         self._one = asyncio.Lock()
 
-    async def add(self, task: str, manifest: Manifest, scale: float) -> None:
-        """Adds a contribution, once."""
+    async def settled(self, position: int, counted: tuple[str, Manifest] | None) -> None:
+        """What became of the task at a position: counted, or None for one that never will be."""
         if not self._adds:
             return
+        self._known[position] = counted
         async with self._one:
-            if task in self._folded:
-                return
-            blobs = self._services.blobs
-            try:
-                await self._services.thread(lambda: self._total.add(chunks(blobs, manifest), scale))
-            except BaseException:  # part of it may be in the sum: begin again
-                self._total, self._folded = Total(self._schema), set()
-                raise
-            self._folded.add(task)
+            while self._turn in self._known:
+                known = self._known.pop(self._turn)
+                if known is not None:
+                    await self._add(*known, 1.0)
+                self._turn += 1
 
     async def of(self, given: Given) -> Payload | Bag | None:
-        """The sum of these contributions, and of no others; None if there are none."""
+        """The sum of these contributions in this order, and of no others; None if there are none."""
         if not given:
             return None
         if not self._adds:
             blobs = self._services.blobs
             whole = (b"".join(chunks(blobs, manifest)) for _, manifest, _ in given)
             return await self._services.thread(side_by_side, self._schema, whole)
-        if not self._folded <= {task for task, _, _ in given}:  # never but after a failure in between
-            self._total, self._folded = Total(self._schema), set()
-        for task, manifest, scale in given:
-            await self.add(task, manifest, scale)
-        return self._total.payload()
+        async with self._one:
+            if self._folded != [task for task, _, _ in given[: len(self._folded)]]:  # never but after a failure
+                self._total, self._folded = Total(self._schema), []
+            for task, manifest, scale in given:
+                await self._add(task, manifest, scale)
+            return self._total.payload()
+
+    async def _add(self, task: str, manifest: Manifest, scale: float) -> None:
+        if task in self._folded:
+            return
+        blobs = self._services.blobs
+        try:
+            await self._services.thread(lambda: self._total.add(chunks(blobs, manifest), scale))
+        except BaseException:  # part of it may be in the sum: begin again
+            self._total, self._folded = Total(self._schema), []
+            raise
+        self._folded.append(task)
