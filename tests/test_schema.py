@@ -105,6 +105,7 @@ WRONG = [
     (Column("c"), [date(1999, 1, 2), 3.0], "expected numbers, found a date in 1 of 2 rows"),
     (Column("c"), np.array(["1999-01-02"], "M8[D]"), "expected numbers, found a date in 1 of 1 rows"),
     (Column("c"), [1.0, None, np.nan], "expected numbers, found nothing in 2 of 3 rows"),
+    (Column("c"), np.ma.masked_array([SECRET, 1.0], [True, False]), "expected numbers, found nothing in 1 of 2 rows"),
     (Column("c"), [1.0, -np.inf, 1e39], "expected numbers, found an infinite number in 2 of 3 rows"),
     (Column("c", "whole"), [1.0, SECRET], "expected whole numbers, found a fraction in 1 of 2 rows"),
     (Column("c", "whole"), [2**31, 1], "expected whole numbers, found a number of more than 31 bits in 1 of 2 rows"),

@@ -85,6 +85,10 @@ def array_of(column: Any) -> Column:
             return _polars_values(column)
         case "pandas":
             return _pandas_values(column)
+        case _ if isinstance(column, np.ma.MaskedArray):
+            values = np.array(column.data, object)
+            values[np.ma.getmaskarray(column)] = None
+            return values
         case _:
             try:
                 return np.asarray(column)

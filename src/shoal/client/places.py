@@ -91,10 +91,11 @@ class Sql:
         if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
             check_file(Path(url.database))  # SQLite would make it
         sql = needed("sqlalchemy", "sql")
-        with _asking(str(self), sql.exc.SQLAlchemyError):
+        with _asking(f"{self} cannot be opened", sql.exc.SQLAlchemyError):
             engine = self._engine(sql, url)
+            connection = engine.connect()
         try:
-            with _asking(str(self), sql.exc.SQLAlchemyError), engine.connect() as connection:
+            with _asking(f"{self} did not answer the query", sql.exc.SQLAlchemyError), connection:
                 rows = self._answer(connection)
                 if not rows.returns_rows:
                     raise DataError("the query gives no rows: write a SELECT")
@@ -136,10 +137,10 @@ class DuckDb:
         duckdb = needed("duckdb", "duckdb")
         if self.path:
             check_file(Path(self.path))
-        with _asking(str(self), duckdb.Error):
+        with _asking(f"{self} cannot be opened", duckdb.Error):
             connection = duckdb.connect(self.path or ":memory:", read_only=bool(self.path))
         try:
-            with _asking(str(self), duckdb.Error):
+            with _asking(f"{self} did not answer the query", duckdb.Error):
                 answer = connection.execute(self.query)
                 names = [column[0] for column in answer.description or ()]
                 yield _of_rows(names, iter(lambda: answer.fetchmany(ROWS), []))
@@ -148,12 +149,12 @@ class DuckDb:
 
 
 @contextmanager
-def _asking(place: str, wrong: type[Exception]) -> Generator[None]:
+def _asking(failed: str, wrong: type[Exception]) -> Generator[None]:
     """What a database says as a DataError, where it speaks of the query and not of what is in a row."""
     try:
         yield
     except wrong as error:
-        raise DataError(f"{place} did not answer the query: {_said(error)}") from None
+        raise DataError(f"{failed}: {_said(error)}") from None
 
 
 def _said(error: Exception) -> str:
@@ -161,6 +162,8 @@ def _said(error: Exception) -> str:
     kind = type(original).__name__
     state = getattr(original, "sqlstate", None)
     text = " ".join(str(original).split("\n")[0].split())
+    if "password" in text.lower() or (state or "").startswith("28"):
+        return f"user or password were refused ({kind})"
     if (state or "").startswith(("42", "3D")) or text.startswith(("no such ", "near ")) or kind in ABOUT_THE_QUERY:
         return text
     return f"{kind}{f' ({state})' if state else ''}"
