@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
 from shoal.errors import SettingError, WireError
-from shoal.wire.tensors import Entry, NotesRule, Reader, Schema, pack, pack_to, unpack
+from shoal.wire.header import Entry, NotesRule, Schema
+from shoal.wire.tensors import Reader, pack, pack_to, unpack
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
           "float64"]  # fmt: skip

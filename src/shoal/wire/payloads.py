@@ -15,7 +15,8 @@ from shoal.algorithms import Algorithm, Call, open_round, start
 from shoal.errors import UnsupportedError, WireError
 from shoal.key import Key
 from shoal.vector import Layout, Part
-from shoal.wire.tensors import Array, Buffer, Entry, NotesRule, Reader, Schema, pack, unpack
+from shoal.wire.header import Buffer, Entry, NotesRule, Schema
+from shoal.wire.tensors import Array, Reader, pack, unpack
 
 NOTES = NotesRule()
 _LARGE = 1 << 20  # a vector so long that zeros of it are not sent through a chain just to see what comes out
