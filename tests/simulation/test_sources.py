@@ -105,7 +105,7 @@ def test_a_run_stops_at_a_loader_that_raises_if_asked(runtime):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ((np.zeros((2, 5), np.float32), np.zeros(2, np.int32)), "client 'c1' has columns"),
+        ((np.zeros((2, 5), np.float32), np.zeros(2, np.int32)), "client 'c1'"),
         ((np.zeros((2, 4), np.float32), np.full(2, 7)), "client 'c1': labels are whole numbers from 0 to 1"),
         ((np.zeros((0, 4), np.float32), np.zeros(0, np.int32)), "client 'c1' has no examples"),
         ((np.zeros((2, 4), np.float32), ["ill", "well"]), "client 'c1': column 'y' holds"),

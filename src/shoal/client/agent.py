@@ -22,6 +22,7 @@ from shoal.client.runs import Runs
 from shoal.errors import ShoalError, StoppedError, StoreError
 from shoal.plan import Plan
 from shoal.store.blobs import Blobs
+from shoal.store.faults import point as crash_point
 from shoal.wire.messages import CheckIn, Holding, Orders
 
 HOLD_S = 25.0
@@ -39,7 +40,8 @@ class Agent:
 
     `source` loads the site's data for a plan that `policy` allows; `plans` are those that are defined here, by a study
     file. With `hold_s` over 0 check-ins are held until there is work; with 0 the agent comes back when the server
-    says. `tell` hears of every event.
+    says. A stop lets the work under way go on for `grace_s`. `tell` hears of every event, and `point` of every change
+    that becomes durable.
     """
 
     def __init__(
@@ -50,17 +52,19 @@ class Agent:
         policy: Policy | PolicyFile,
         plans: Sequence[Plan] = (),
         hold_s: float = HOLD_S,
+        grace_s: float = GRACE_S,
         backoff: Backoff | None = None,
         tell: Callable[[Event], None] = lambda event: None,
+        point: Callable[[str], None] = crash_point,
     ) -> None:
         identity = home.identity
         if identity is None:
             raise StoreError(f"{home.folder} is not enrolled: it takes a token from the server's operator, once")
-        self._tell, self._hold_s = tell, hold_s
+        self._tell, self._hold_s, self._grace_s = tell, hold_s, grace_s
         self._held = ExitStack()
         self._held.enter_context(home.held())
         self._ledger = Ledger(home.folder / "ledger.db")
-        self._journal = Journal(home.folder / "journal.db", Blobs(home.folder / "blobs"))
+        self._journal = Journal(home.folder / "journal.db", Blobs(home.folder / "blobs"), point=point)
         self._line = Line(
             identity.server, authority=identity.authority, backoff=backoff, tell=tell, count=self._ledger.traffic
         )
@@ -69,7 +73,7 @@ class Agent:
         self._dropped: set[str] = set()
         self._doer = Doer(
             self._connection, self._journal, self._ledger, self._runs, source, name=identity.name,
-            dropped=self._dropped.__contains__, tell=tell,
+            dropped=self._dropped.__contains__, tell=tell, point=point,
         )  # fmt: skip
         self._stop, self._wake = threading.Event(), threading.Event()
         self._working: threading.Thread | None = None
@@ -192,7 +196,7 @@ class Agent:
         """Lets the work end if it does so soon; else gives back what has no result. What has one is sent next time."""
         working = self._working
         if working is not None:
-            working.join(GRACE_S)
+            working.join(self._grace_s)
         self._line.stop()
         for entry in self._journal.open():
             if entry.stage == "taken":

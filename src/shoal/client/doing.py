@@ -18,7 +18,7 @@ from shoal.client.runs import Known, Runs
 from shoal.client.transfers import download, report
 from shoal.errors import DataError, PolicyError, ServerError, StoppedError, StoreError, SupersededError
 from shoal.plan import Plan
-from shoal.store.faults import point
+from shoal.store.faults import point as crash_point
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import Declined, Manifest, Task, Verdict
 
@@ -55,10 +55,11 @@ class Doer:
     def __init__(
         self, connection: Connection, journal: Journal, ledger: Ledger, runs: Runs, source: Source, *, name: str,
         dropped: Callable[[str], bool] = lambda task: False, tell: Callable[[Event], None] = lambda event: None,
+        point: Callable[[str], None] = crash_point,
     ) -> None:  # fmt: skip
         self._connection, self._journal, self._ledger = connection, journal, ledger
         self._runs, self._source, self._name = runs, source, name
-        self._dropped, self._tell = dropped, tell
+        self._dropped, self._tell, self._point = dropped, tell, point
         self._data: tuple[str, Any] = ("", None)
 
     def do(self, entry: Entry) -> None:
@@ -191,9 +192,9 @@ class Doer:
             "result", run=task.run, run_name=known.info.name, plan=task.plan_digest, round=task.round, task=task.task,
             bytes=entry.result.size_bytes, sha256=sha256, detail=contents(known.plan),
         )  # fmt: skip
-        point("client-sent-before")
+        self._point("client-sent-before")
         verdict = report(self._connection, self._journal.blobs, task.task, manifest=entry.result, train_s=entry.train_s)
-        point("client-sent-after")
+        self._point("client-sent-after")
         return verdict
 
 

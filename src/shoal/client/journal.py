@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +15,7 @@ import msgspec
 
 from shoal.errors import StoreError
 from shoal.store.blobs import Blobs
-from shoal.store.faults import point
+from shoal.store.faults import point as crash_point
 from shoal.wire.blobs import blob_id
 from shoal.wire.codec import decode, encode
 from shoal.wire.messages import Manifest, RunInfo, Task
@@ -46,11 +46,12 @@ class Entry:
 class Journal:
     """A journal in a file, and the blobs that it names: models, results and states. Threads may use it.
 
-    What a method wrote is on the disk when it returns; StoreError if it is not.
+    What a method wrote is on the disk when it returns; StoreError if it is not. `point` is told before and after each
+    change, so that a test can end the process there.
     """
 
-    def __init__(self, path: str | Path, blobs: Blobs) -> None:
-        self._path, self.blobs, self._lock = Path(path), blobs, threading.RLock()
+    def __init__(self, path: str | Path, blobs: Blobs, *, point: Callable[[str], None] = crash_point) -> None:
+        self._path, self.blobs, self._point, self._lock = Path(path), blobs, point, threading.RLock()
         with self._told():
             self._connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -176,13 +177,13 @@ class Journal:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield lambda statement, *given: self._connection.execute(statement, given)
-                point(f"client-{what}-before")
+                self._point(f"client-{what}-before")
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            point(f"client-{what}-after")
+        self._point(f"client-{what}-after")
 
     @contextmanager
     def _told(self) -> Generator[None]:

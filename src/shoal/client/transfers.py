@@ -5,7 +5,6 @@ from __future__ import annotations
 from shoal.client.connection import Connection
 from shoal.errors import ServerError, WireError
 from shoal.store.blobs import Blobs
-from shoal.store.faults import point
 from shoal.wire.blobs import blob_id, check_manifest, part_span
 from shoal.wire.codec import decode, encode
 from shoal.wire.messages import INLINE_BYTES, Manifest, Missing, Result, Upload, Verdict
@@ -34,9 +33,7 @@ def download(connection: Connection, blobs: Blobs, manifest: Manifest, *, most_b
             except WireError:
                 if attempt == TRIES - 1:
                     raise
-    point("client-download-before")
     incoming.commit()
-    point("client-download-after")
     return blob
 
 
