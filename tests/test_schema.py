@@ -127,6 +127,29 @@ def test_an_error_names_column_expected_and_found_and_never_a_value(column, valu
         assert not any(secret in message for secret in ("8642", "Ann", "1999"))
 
 
+CELLS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=3), st.dates(),
+    st.decimals(), st.complex_numbers(), st.lists(st.floats(), max_size=2), st.just(pd.NA), st.just(pd.NaT),
+    st.builds(lambda: np.zeros(2)), st.builds(lambda: np.zeros(1)), st.sampled_from([np.int64(3), np.bool_(True)]),
+)  # fmt: skip
+ANY_COLUMN = st.sampled_from(
+    [Column("c"), Column("c", "whole", least=-5, fill=0), Column("c", "category", of=["1", "a"]),
+     Column("c", "indicators", of=["a", "b"], fill="a")]
+)  # fmt: skip
+
+
+@given(cells=st.lists(CELLS, max_size=6), column=ANY_COLUMN, where=st.sampled_from([{}, {"c": "a"}, {"c": 3}]))
+def test_whatever_a_table_holds_the_answer_is_finite_columns_or_a_data_error(cells, column, where):
+    values = np.empty(len(cells), object)
+    values[:] = cells
+    try:
+        found = Schema([column], also=[Column("other", fill=1)], where=where).columns({"c": values, "other": values})
+    except DataError:
+        return
+    assert np.isfinite(found["x"]).all() and np.isfinite(found["other"]).all()
+    assert len(found["x"]) == len(found["other"]) <= len(cells)
+
+
 def test_all_that_is_wrong_is_told_at_once_and_counted_over_all_parts():
     schema = Schema([Column("a", "whole"), Column("b", least=0)], "y", classes=2)
     parts = [{"a": [1, 2], "b": [1, -1], "y": [0, 1]}, {"a": [0.5, 2], "b": [-1, -1], "y": [0, 2]}]

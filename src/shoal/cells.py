@@ -200,6 +200,8 @@ def _float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return np.inf
+    except ValueError:  # a signalling NaN
+        return np.nan
 
 
 def _whole_as_whole(values: Values) -> Values:

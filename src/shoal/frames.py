@@ -144,7 +144,13 @@ def places_of(values: Column, categories: Sequence[str]) -> Float[np.ndarray, " 
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or value != value else str(value)
+    try:
+        missing = value is None or bool(value != value)
+    except (TypeError, ArithmeticError):  # pandas' NA, a signalling NaN
+        missing = True
+    except ValueError:  # a list in one cell
+        missing = False
+    return "" if missing else str(value)
 
 
 def _arrow_values(values: Any) -> Column:
