@@ -104,6 +104,16 @@ def test_a_plan_with_an_estimator_comes_back_with_the_same_settings(name):
     assert (mine.features, mine.classes, mine.layout) == (other.features, other.classes, other.layout)
 
 
+def test_a_plan_that_measures_a_model_travels_without_the_model():
+    plan = Plan(FedEval(models.logistic(2), np.arange(3, dtype=np.float32)), rounds=1)
+    back = rebuilt(plan_bytes(plan))
+    assert (back, back.digest()) == (plan, plan.digest())
+    other = Plan(FedEval(models.logistic(2), np.ones(3, np.float32)), rounds=1)
+    assert other.digest() != plan.digest()
+    state = back.algorithm.init(shoal.Key.from_seed(0))
+    assert state.vector.shape == (3,) and np.isnan(state.vector).all()
+
+
 def test_every_class_that_may_be_made_is_in_some_plan_here():
     text = " ".join(plan_bytes(plan).decode() for plan in PLANS.values())
     kinds = {kind.__qualname__ for kinds in plans._PARTS.values() for kind in kinds}
@@ -128,7 +138,6 @@ def mine(outputs, labels):
 NEEDS_A_FILE = {
     "a function": FedAvg(models.from_functions(lambda key: {"w": key}, mine, loss="squared_error")),
     "a loss": FedAvg(models.JaxModel(models.linear(3).network, loss(mine))),
-    "an array": FedEval(models.logistic(2), np.zeros(3, np.float32)),
     "weights by class": FedAvg(
         SklearnModel(SGDClassifier(class_weight={0: 1.0, 1: 2.0}), features=2, classes=(0, 1))
     ),

@@ -29,6 +29,19 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class VectorElsewhere:
+    """A model that is not here: what a plan that was sent says of the array in its place. It comes with the task."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+    def describe(self) -> dict[str, Any]:
+        """What the array itself would be described as."""
+        return {"is": "array", "shape": list(self.shape), "dtype": self.dtype, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
 class FedEval:
     """Measures a model where the data is: each client sends sums over its examples, never the model.
 
@@ -60,7 +73,9 @@ class FedEval:
         self.model.check(data)
 
     def init(self, key: Key) -> Evaluated:
-        """The model to measure."""
+        """The model to measure; numbers that are none in the place of one that is elsewhere."""
+        if isinstance(self.vector, VectorElsewhere):
+            return Evaluated(np.full(self.model.layout.size, np.nan, self.model.layout.dtype))
         return Evaluated(self.model.init(key) if self.vector is None else self.vector)
 
     def broadcast(self, state: Evaluated, round: Any) -> Vector:

@@ -11,6 +11,7 @@ import numpy as np
 
 from shoal.aggregation import Bag, Payload
 from shoal.algorithms import Algorithm, Run, close_round, enter, open_round, silence, start
+from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.errors import DivergedError, UnsupportedError
 from shoal.key import Key
 from shoal.wire.payloads import pack_tree, unpack_tree
@@ -38,7 +39,14 @@ class Outcome:
 
 
 def first_model(algorithm: Work, seed: int) -> Model:
-    """The model before the first round, as a simulation with this seed has it."""
+    """The model before the first round, as a simulation with this seed has it.
+
+    UnsupportedError for a plan that measures a model which is not here.
+    """
+    if isinstance(getattr(algorithm, "vector", None), VectorElsewhere):
+        raise UnsupportedError(
+            "this plan measures a model and came without it: begin the run in the server's process, by its study file"
+        )
     return _model(algorithm, start(algorithm, Key.from_seed(seed)))
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 from shoal import models
 from shoal.aggregation import Aggregation, Collect, Gaussian, Mean, Over, PlainSum, SecureSum, Total
 from shoal.algorithms import FedAvg, FedEval, FedProx
+from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.analytics import CategoryCounts, MeanAndVariance, PresentMean
 from shoal.cells import Column
 from shoal.cohort import Everyone, Fixed, Fraction, Poisson
@@ -154,6 +155,8 @@ def _part(name: str, about: Mapping[str, Any], field: str) -> Any:
         return _sklearn_model(given)
     if field == "estimator":
         return _estimator(name, given)
+    if (field, name) == ("vector", "array") and given.keys() == {"shape", "dtype", "sha256"}:
+        return VectorElsewhere(**given)
     kind = next((kind for kind in _PARTS.get(field, ()) if name == f"shoal.{kind.__qualname__}"), None)
     if kind is None or not given.keys() <= {f.name for f in fields(kind) if f.init}:
         raise _unsupported(name)
