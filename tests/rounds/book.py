@@ -8,7 +8,16 @@ from shoal.rounds.events import Abandoned, Became, Close, Issued, Opened, Settle
 from shoal.rounds.snapshot import Snapshot, TaskRow
 
 RESTING = ("waiting", "paused", "completed", "failed", "cancelled")
-FINAL = ("completed", "cancelled")
+FOLLOWS = {
+    "waiting": {"open", "paused", "cancelled"},
+    "open": {"waiting", "pausing", "paused", "cancelling", "cancelled", "failed", "completed"},
+    "pausing": {"open", "paused", "cancelling", "cancelled", "failed", "completed"},
+    "cancelling": {"cancelled", "completed"},
+    "paused": {"waiting", "cancelled"},
+    "failed": {"waiting", "cancelled"},
+    "completed": set(),
+    "cancelled": set(),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Book:
             case Abandoned():
                 self._abandon(effect)
             case Became(status, reason):
-                assert self.status not in FINAL, "a run that ended does nothing more"
+                assert status in FOLLOWS[self.status]
                 self.status, self.reason = status, reason
                 if status in RESTING:
                     assert self.open is None

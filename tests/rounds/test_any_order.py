@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
@@ -60,7 +60,8 @@ class Buffers(Fleet):
         self.begin(book, lambda: BufferedMachine("run", rules=rules, rounds=rounds))
 
 
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)  # explaining a failure would take minutes
 TestSynchronousRounds = SynchronousRounds.TestCase
-TestSynchronousRounds.settings = settings(max_examples=200, stateful_step_count=40)
+TestSynchronousRounds.settings = settings(max_examples=200, stateful_step_count=40, phases=PHASES)
 TestBuffers = Buffers.TestCase
-TestBuffers.settings = settings(max_examples=200, stateful_step_count=40)
+TestBuffers.settings = settings(max_examples=200, stateful_step_count=40, phases=PHASES)

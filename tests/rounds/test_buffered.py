@@ -128,18 +128,28 @@ def test_a_model_that_nobody_may_be_asked_for_is_given_up_and_tried_again():
     task = tasks(seen(machine, "ab"))
     machine.handle(Reported(task["a"]), 1.0)
     machine.handle(Dropped(task["b"], "busy"), 1.0)
-    assert seen(machine, "ab", now=2.0) == []
+    assert seen(machine, "a", now=2.0) == []
     assert machine.due() == 61.0
-    reason = "1 of 2 contributions came, and for 60 s nobody was there that could be asked"
+    reason = "1 of 2 contributions came, and no more can"
     assert machine.handle(Tick(), 61.0) == [
         Abandoned(0, 0, reason), Became("waiting", reason), Became("open"), Opened(0, 1, 2, math.inf),
-        Issued("run-0-1-0", "a", 0, 1, 0), Issued("run-0-1-1", "b", 0, 1, 1),
+        Issued("run-0-1-0", "a", 0, 1, 0),
     ]  # fmt: skip
     assert machine.status_of(task["a"]) is None
-    for client in (0, 1):
-        machine.handle(Dropped(f"run-0-1-{client}", "busy"), 62.0)
+    machine.handle(Dropped("run-0-1-0", "busy"), 62.0)
     machine.handle(Tick(), machine.due())
     assert machine.status == "paused" and machine.due() is None
+
+
+def test_a_model_that_can_get_no_more_is_tried_again_once_enough_are_there():
+    machine = begun(buffer=2, wait_for=2)
+    task = tasks(seen(machine, "ab"))
+    machine.handle(Reported(task["a"]), 1.0)
+    machine.handle(Dropped(task["b"], "interrupted"), 1.0)
+    assert seen(machine, "b", now=2.0) == []
+    effects = machine.handle(Seen("a"), 3.0)
+    assert effects[0] == Abandoned(0, 0, "1 of 2 contributions came, and no more can")
+    assert list(tasks(effects)) == ["b", "a"]
 
 
 def test_a_paused_run_makes_the_model_it_has_begun_asks_no_more_than_that_needs_and_keeps_what_is_left():

@@ -109,6 +109,17 @@ def test_a_round_closes_early_when_no_more_can_come():
     assert Close(0, ("run-0-0-0", "run-0-0-1")) in machine.handle(Dropped(issued[2].task, "no data"), 2.0)
 
 
+def test_a_round_that_has_too_few_and_can_get_no_more_is_tried_again_once_enough_are_there():
+    machine = begun(Fixed(3), at_least=3)
+    issued = of(Issued, seen(machine, NAMES[:3]))
+    report(machine, issued[:2])
+    machine.handle(Dropped(issued[2].task, "interrupted"), 2.0)
+    assert seen(machine, NAMES[:2], now=3.0) == []
+    effects = machine.handle(Seen(NAMES[2]), 4.0)
+    assert effects[0] == Abandoned(0, 0, "2 of at least 3 contributions came, and no more can")
+    assert {task.client for task in of(Issued, effects)} == set(NAMES[:3])
+
+
 def test_at_its_deadline_a_round_closes_with_those_that_came():
     machine = begun(Fixed(3), at_least=2, deadline_s=60.0)
     issued = of(Issued, seen(machine, NAMES[:3], now=10.0))

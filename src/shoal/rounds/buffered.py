@@ -68,6 +68,7 @@ class BufferedMachine:
         self._busy: set[str] = set()  # who has one of them
         self._had: set[str] = set()  # who was asked for this model
         self._position = 0
+        self._wanted = rules.wait_for or rules.at_least
         self._buffer: dict[str, str] = {}  # counted tasks and their clients, first come first
         self._gave: set[str] = set()  # these clients
         self._closing: tuple[str, ...] | None = None
@@ -167,9 +168,8 @@ class BufferedMachine:
 
     def _start(self, now: float) -> Iterator[Effect]:
         self._since = now if self._since is None else self._since
-        wanted = self._rules.wait_for or self._rules.at_least
         patient = now < self._since + self._rules.patience_s
-        if len(self._there) >= (wanted if patient else self._rules.at_least):
+        if len(self._there) >= (self._wanted if patient else self._rules.at_least):
             yield from self._became("open")
             yield self._opened()
         elif not patient:
@@ -212,16 +212,15 @@ class BufferedMachine:
             self._position += 1
 
     def _stall(self, now: float) -> Iterator[Effect]:
-        """Gives up a model that nobody trains for, once that has lasted as long as a task may."""
+        """Gives up a model that nobody trains for, once that has lasted as long as a task may, or enough are there for
+        another attempt."""
         if self._tasks:
             self._since = None
         elif self._since is None:
             self._since = now
-        elif now >= self._since + self._rules.deadline_s:
-            yield from self._abandon(
-                f"{len(self._buffer)} of {self._size} contributions came, and for {self._rules.deadline_s:g} s nobody "
-                "was there that could be asked"
-            )
+        enough = len(self._there) >= max(self._size, self._wanted)
+        if self._since is not None and (enough or now >= self._since + self._rules.deadline_s):
+            yield from self._abandon(f"{len(self._buffer)} of {self._size} contributions came, and no more can")
 
     def _reported(self, task: str) -> Iterator[Effect]:
         held = self._tasks.get(task)

@@ -228,10 +228,14 @@ class RunMachine:
             yield from self._settle_all("expired" if over else "late", "the round closed")
             self._closing = True
             yield Close(self.round, tuple(task for task, held in self._tasks.items() if held.status == "counted"))
-        elif over:
-            came = f"{self._counted} of at least {self._rules.at_least} contributions"
+        elif over or self._may_try_again():
+            came = f"{self._counted} of at least {self._rules.at_least} contributions came"
             yield from self._settle_all("expired", "the deadline came")
-            yield from self._abandon(f"{came} came in {self._rules.deadline_s:g} s")
+            yield from self._abandon(f"{came} in {self._rules.deadline_s:g} s" if over else f"{came}, and no more can")
+
+    def _may_try_again(self) -> bool:
+        """Whether nobody can report or be asked any more, and enough are there for another attempt."""
+        return not self._issued and not self._idle and len(self._there) >= self._rules.opens_with(self._sampler)
 
     def _closed(self, round: int) -> Iterator[Effect]:
         if self._closing and round == self.round:

@@ -18,8 +18,8 @@ class Rules:
     `at_least`), or after `patience_s` with `at_least` of them; with fewer the run is paused. Its cohort is drawn from
     those that are there, and `over_selection` times as many are asked; others are asked in the place of those whose
     task came to nothing. It closes when as many contributions are counted as the cohort has clients, or with at least
-    `at_least` of them at `deadline_s` or when no more can come; with fewer it is abandoned at `deadline_s` and tried
-    again, at most `retries` times in a row.
+    `at_least` of them at `deadline_s` or when no more can come; with fewer it is abandoned at `deadline_s`, or when
+    no more can come and enough are there for another attempt, and tried again, at most `retries` times in a row.
 
     With `buffer` there are no rounds to wait for (FedBuff, Nguyen et al. 2022, algorithm 1): up to `concurrency`
     clients train at any time, each from the model of when it began and for at most `deadline_s`, and the server's
