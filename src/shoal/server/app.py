@@ -63,8 +63,10 @@ class App:
         operators: Operators,
         metrics: Metrics | None = None,
         limits: Limits | None = None,
+        authority: bytes = b"",
     ) -> None:
         self.coordinator = coordinator
+        self._authority = authority
         self.metrics, self.limits = metrics or Metrics(), limits or Limits()
         self.draining = False
         self.sessions = Sessions(
@@ -83,6 +85,7 @@ class App:
         self._exact: dict[tuple[str, str], tuple[str, Callable[[Exchange], Awaitable[str | None]]]] = {
             ("POST", "/v1/checkin"): ("checkin", self._check_in),
             ("GET", "/v1/server"): ("server", self._server),
+            ("GET", "/v1/authority"): ("authority", self._authority_file),
             ("POST", "/v1/enroll"): ("enroll", self._enroll),
             ("POST", "/v1/session"): ("session", self._session),
             ("GET", "/healthz"): ("health", self._health),
@@ -146,6 +149,13 @@ class App:
                 features=("long-poll", "ranges", "zstd"),
             )
         )
+
+    async def _authority_file(self, exchange: Exchange) -> None:
+        """The certificate that clients trust, if it is of this server's making: they compare its fingerprint."""
+        self._limit(exchange)
+        if not self._authority:
+            raise ServerError("this server's certificate is not of its own making", code="not-found")
+        await exchange.whole(200, [(b"content-type", b"application/x-pem-file")], self._authority)
 
     async def _enroll(self, exchange: Exchange) -> None:
         self._speaks(exchange)

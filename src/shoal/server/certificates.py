@@ -61,9 +61,12 @@ class Tls:
 def given_certificate(
     certificate: str | Path, key: str | Path, *, hosts: Iterable[str] = (), now: datetime | None = None
 ) -> Tls:
-    """A certificate of somebody else's making; SettingError if it is expired, for another host, or not of this key."""
-    here = Tls(Path(certificate), Path(key))
-    first = _certificate(here.certificate)
+    """A certificate of somebody else's making, for `hosts`: those that it names itself if none are given.
+
+    SettingError if it is expired, for another host, or not of this key.
+    """
+    first = _certificate(Path(certificate))
+    here = Tls(Path(certificate), Path(key), hosts=tuple(hosts) or tuple(_hosts(first)))
     if _public(_key(here.key)) != first.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise SettingError(f"{here.key} is not the key of {here.certificate}: give the pair that was made together")
     now = now or datetime.now(UTC)
@@ -75,7 +78,7 @@ def given_certificate(
         raise SettingError(
             f"{here.certificate} is valid from {first.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: look at the clock"
         )
-    for host in hosts:
+    for host in here.hosts:
         if not _covers(first, host):
             raise SettingError(
                 f"{here.certificate} is not for {host}, but for {', '.join(_hosts(first)) or 'no host'}: "

@@ -107,7 +107,7 @@ class _Timed:
         done.add_done_callback(lambda _: self._metrics.commit(time.perf_counter() - began))
         return done
 
-    def read(self, name: str, **given: Any) -> list[Row]:
+    def read(self, name: str, /, **given: Any) -> list[Row]:
         return self._store.read(name, **given)
 
     def close(self) -> None:

@@ -1,0 +1,257 @@
+"""A server put together in one folder: store, blobs, certificates, operators' tokens, log, application and port."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import json
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import msgspec
+
+from shoal.errors import SettingError
+from shoal.plan import Plan
+from shoal.rounds.rules import Rules
+from shoal.server import logs
+from shoal.server.app import App
+from shoal.server.certificates import Tls, development_certificates, given_certificate
+from shoal.server.coordinator import Coordinator
+from shoal.server.limits import Limits
+from shoal.server.metrics import Metrics
+from shoal.server.operators import Operators
+from shoal.server.serving import Place, Serving, serve
+from shoal.store.blobs import Blobs
+from shoal.store.store import Store, Write, open_store
+from shoal.whole_file import write_whole
+from shoal.wire.messages import Name
+
+NAME = "shoal"
+"""What a federation is called that was given no name."""
+LOG_BYTES, LOG_FILES = 10_000_000, 3
+
+_HERE = ("localhost", "127.0.0.1")
+_NO_PORT = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
+
+
+async def nothing() -> None:
+    """What is done at the start of a server that has nothing more to do."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """How operators on the server's own machine reach it: `server.json` in its folder.
+
+    `host` is what the certificate says, and `certificate` the file that is trusted, None without TLS.
+    """
+
+    url: str
+    host: str
+    certificate: str | None
+
+    @staticmethod
+    def of(folder: Path) -> Address:
+        """The address of the server that last served from a folder; SettingError if there is none."""
+        path = folder / "server.json"
+        try:
+            return Address(**json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            raise SettingError(
+                f"no server has served from {folder}: start one with  shoal serve study.py --folder {folder}, "
+                "or name a server with --server"
+            ) from None
+        except (OSError, ValueError, TypeError):
+            raise SettingError(f"{path} cannot be read: start the server again, which writes it") from None
+
+
+class Federation:
+    """Everything that one server needs, made by `at`. It serves once: in the foreground, or in a thread.
+
+    `url` is what clients call, known when it serves; `tls` has the authority's file and fingerprint that clients need.
+    """
+
+    def __init__(self, folder: Path, store: Store, app: App, place: Place, *, plans: Sequence[Plan]) -> None:
+        self.folder, self.store, self.app, self.place = folder, store, app, place
+        self.tls = place.tls
+        self.url = ""
+        self._plans = tuple(plans)
+
+    @classmethod
+    def at(
+        cls,
+        folder: str | Path,
+        *,
+        name: str | None = None,
+        store: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 8433,
+        hosts: Iterable[str] = (),
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
+        insecure: bool = False,
+        plans: Sequence[Plan] = (),
+        limits: Limits | None = None,
+        drain_s: float = 30.0,
+    ) -> Federation:
+        """The server of a folder, which is made if it is not there; what was begun in it goes on.
+
+        `store` is the folder's `store.sqlite`, or a URL (`open_store`). `hosts` are the names by which clients call
+        this machine. Without `certificate` and `key` it makes its own in `certificates`. `plans` are those that only
+        a study file defines. SettingError and StoreError for what cannot be.
+        """
+        folder = Path(folder).absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tls = None if insecure else _tls(folder, host, tuple(hosts), certificate, key)
+        place = Place(host=host, port=port, tls=tls, insecure=insecure, drain_s=drain_s)
+        metrics = Metrics()
+        opened = metrics.timed(open_store(store or str(folder / "store.sqlite")))
+        try:
+            coordinator = Coordinator(opened, Blobs(folder / "blobs"), federation=_kept_name(opened, name))
+            operators = Operators.of(folder)
+        except BaseException:
+            opened.close()
+            raise
+        authority = tls.authority.read_bytes() if tls is not None and tls.authority is not None else b""
+        app = App(coordinator, operators=operators, metrics=metrics, limits=limits, authority=authority)
+        return cls(folder, opened, app, place, plans=plans)
+
+    @property
+    def coordinator(self) -> Coordinator:
+        """The federation's clients and runs. It may be used on the server's loop only."""
+        coordinator = self.app.coordinator
+        assert isinstance(coordinator, Coordinator)
+        return coordinator
+
+    def serve(
+        self, *, start: Callable[[], Awaitable[object]] = nothing, ready: Callable[[str], None] = lambda url: None
+    ) -> None:
+        """Serves until SIGTERM or SIGINT, drains, and closes the store.
+
+        `start` is awaited on the server's loop before the port opens: the place for `submit_once`.
+        """
+
+        async def begin() -> None:
+            await self.coordinator.start(self._plans)
+            await start()
+
+        def tell(url: str) -> None:
+            self._serves(url)
+            ready(self.url)
+
+        with self._told():
+            serve(self.app, self.place, start=begin, ready=tell)
+
+    @contextmanager
+    def running(self) -> Generator[Serving]:
+        """The server in a thread, for as long as a `with` lasts; it drains at the end, and closes the store."""
+        serving = Serving(self.app, self.place, start=lambda: self.coordinator.start(self._plans))
+        with self._told(), serving:
+            self._serves(serving.url)
+            yield serving
+
+    async def submit_once(self, plan: Plan, *, name: str, rules: Rules | None = None, seed: int | None = None) -> str:
+        """The id of the run of a name: one that is there is taken up, else it is begun.
+
+        SettingError if the one that is there is of another plan, or began with other rules or another seed than those
+        that are given.
+        """
+        rows = await asyncio.to_thread(self.store.read, "run_by_name", name=name)
+        if not rows:
+            return await self.coordinator.submit(plan, name=name, rules=rules, seed=seed)
+        row, other = rows[0], "name the new run otherwise, or leave out what is new"
+        if row["plan_digest"] != plan.digest():
+            raise SettingError(
+                f"the run {name} that is there has another plan, {row['plan_digest'][:12]}, and this one is "
+                f"{plan.digest()[:12]}: a run keeps its plan. Give the new one another name"
+            )
+        if rules is not None and asdict(rules) != json.loads(row["rules"]):
+            raise SettingError(f"the run {name} that is there began with other rules, and keeps them: {other}")
+        if seed is not None and str(seed) != row["seed"]:
+            raise SettingError(f"the run {name} that is there began with another seed, and keeps it: {other}")
+        return row["id"]
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Closes the store at the end, and says what is wrong with a port that cannot be had."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _NO_PORT and not isinstance(error, socket.gaierror):
+                raise
+            raise SettingError(
+                f"port {self.place.port} of {self.place.host} cannot be served: {error.strerror}. End what serves "
+                "there, or choose another port or host"
+            ) from error
+        finally:
+            self.store.close()
+
+    def _serves(self, url: str) -> None:
+        """Notes where the server is now: for clients in `url`, for operators on this machine in a file."""
+        scheme, port = url.partition(":")[0], url.rpartition(":")[2]
+        named = self.tls.hosts[0] if self.tls is not None and self.tls.hosts else self.place.host
+        self.url = f"{scheme}://{_bracketed(named)}:{port}"
+        local = _HERE[1] if _is_any(self.place.host) else self.place.host
+        certificate = None if self.tls is None else str(self.tls.certificate.absolute())
+        address = Address(f"{scheme}://{_bracketed(local)}:{port}", named, certificate)
+        write_whole(self.folder / "server.json", json.dumps(asdict(address)).encode(), mode=0o600)
+
+
+def log_to_file(folder: str | Path, *, level: int = logging.INFO) -> None:
+    """Sends the server's log, one JSON object a line, to `log.jsonl` in a folder; it keeps the last 30 MB."""
+    path = Path(folder).absolute() / "log.jsonl"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8")
+    handler.setFormatter(logs.Lines())
+    logs.log.addHandler(handler)
+    logs.log.setLevel(level)
+    logs.log.propagate = False
+
+
+def _kept_name(store: Store, given: str | None) -> str:
+    """The federation's name, as it was the first time."""
+    rows = store.read("federation")
+    if rows and given in (None, rows[0]["name"]):
+        return rows[0]["name"]
+    if rows:
+        raise SettingError(
+            f"this store belongs to the federation {rows[0]['name']}, and not to {given}: leave the name out, or use "
+            "another folder"
+        )
+    try:
+        name: str = msgspec.convert(given or NAME, Name)
+    except msgspec.ValidationError:
+        raise SettingError(
+            "a federation's name is of letters, digits and .@:+- and begins with a letter or a digit, such as hearts"
+        ) from None
+    store.write(Write("federation_add", {"name": name, "created": time.time()}, wants=1)).result()
+    return name
+
+
+def _tls(
+    folder: Path, host: str, hosts: tuple[str, ...], certificate: str | Path | None, key: str | Path | None
+) -> Tls:
+    """The certificate that was given, or one of the folder's own."""
+    if certificate is not None and key is not None:
+        return given_certificate(certificate, key, hosts=hosts)
+    if certificate is not None or key is not None:
+        raise SettingError("a certificate and its key are given together: name both files, or neither")
+    named = hosts or (socket.gethostname() if _is_any(host) else host,)
+    return development_certificates(folder / "certificates", (*named, *_HERE))
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
