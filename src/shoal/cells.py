@@ -152,7 +152,7 @@ def _numbers(column: Column, values: Values) -> tuple[Values, Checks]:
     low = -np.inf if column.least is None else column.least
     high = np.inf if column.most is None else column.most
     checks: Checks = {
-        _found(values): lambda: _told(values, strange),
+        _found(values[strange]): lambda: _told(values, strange),
         "nothing": lambda: np.isnan(numbers) & ~strange,
         "an infinite number": lambda: np.abs(numbers) > LARGEST,
     }
@@ -212,7 +212,7 @@ def _whole_as_whole(values: Values) -> Values:
 
 
 def _found(values: Values) -> str:
-    """What a column holds that holds no numbers, in words."""
+    """What values are that are no numbers, in words."""
     match values.dtype.kind:
         case "M":
             return "a date"
@@ -223,6 +223,6 @@ def _found(values: Values) -> str:
         case "U" | "T" | "S":
             return "a text"
         case _:
-            kinds = {type(value) for value in values if not isinstance(value, NUMBERS)}
+            kinds = set(map(type, values))
             names = {"a text" if kind is str else f"a {kind.__name__}" for kind in kinds}
             return " or ".join(sorted(names))
