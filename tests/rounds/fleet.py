@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shoal.rounds.events import (
     Broke,
     Cancel,
+    Close,
     Closed,
     Dropped,
     Gone,
@@ -50,6 +51,7 @@ class Fleet(RuleBasedStateMachine):
         self.persist(effects)
 
     def persist(self, effects) -> None:
+        assert sum(isinstance(effect, Close) for effect in effects) <= 1, "a round is closed by one hand"
         for effect in effects:
             if isinstance(effect, Issued):
                 assert effect.client in self.there, "only those who are there get a task"
