@@ -206,6 +206,31 @@ def test_a_value_passes_up_to_the_norm_and_not_beyond(norm, size):
         check_payload(pack_payload(payload(unit * norm * 1.0001)), algorithm)
 
 
+CHAINS = [
+    shoal.Clip(0.3) >> shoal.PlainSum() >> shoal.Mean(),
+    shoal.Clip(1e-6) >> shoal.Weigh(7.5) >> shoal.PlainSum() >> shoal.Mean(),
+    shoal.Clip(1e4) >> shoal.Round(0) >> shoal.PlainSum() >> shoal.Mean(),
+    shoal.TopK(0.3) >> shoal.Clip(2.0) >> shoal.Quantize(0.3) >> shoal.PlainSum() >> shoal.Mean(),
+    shoal.Clip(2.0) >> shoal.Weigh(11.5) >> shoal.Quantize(3.0, "stochastic") >> shoal.PlainSum() >> shoal.Mean(),
+    shoal.Remember(shoal.Round(1)) >> shoal.Clip(1.0) >> shoal.Collect() >> shoal.Median(),
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@given(data=st.data())
+def test_whatever_a_chain_lets_out_passes(chain, data):
+    size = data.draw(st.integers(1, 40))
+    scale = 10.0 ** data.draw(st.integers(-10, 10))
+    seed, examples = data.draw(st.integers(0, 100)), data.draw(st.integers(1, 50))
+    algorithm = FedAvg(models.logistic(size), aggregation=chain)
+    value = (np.random.default_rng(seed).normal(size=size + 1) * scale).astype(np.float32)
+    sent, _ = chain.encode(
+        value, examples=examples, notes={}, states=chain.start(algorithm.layout), key=Key.from_seed(seed),
+        layout=algorithm.layout,
+    )  # fmt: skip
+    check_payload(pack_payload(sent), algorithm)
+
+
 @given(st.lists(st.floats(width=32), min_size=5, max_size=5))
 def test_only_finite_values_pass(value):
     data = pack_payload(payload(value))

@@ -104,7 +104,9 @@ class PayloadCheck:
         aggregation = algorithm.aggregation
         unit = next((step.unit for step in aggregation.steps if isinstance(step, Discretizes)), 1.0)
         self._most = aggregation.sensitivity(algorithm.layout) / unit
-        self._cap = aggregation.cap
+        weight = next(entry for entry in schema.entries if entry.name == "weight")
+        whole = np.dtype(weight.dtype).kind == "i"  # a weight of 11.5 is rounded to 12 on a grid
+        self._cap = math.ceil(aggregation.cap) if whole else aggregation.cap
         self._reader = Reader(schema)
         self._squares = 0.0
         self._weight = self._clients = 0.0
