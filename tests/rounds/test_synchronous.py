@@ -198,6 +198,17 @@ def test_a_paused_run_finishes_its_round_and_opens_no_other():
     assert of(Opened, machine.handle(Resume(), 4.0)) == [Opened(1, 0, 2, 3604.0)]
 
 
+def test_a_cancelled_run_ends_at_once_and_its_open_round_counts_for_nothing():
+    machine = begun(Fixed(2))
+    issued = of(Issued, seen(machine, NAMES[:2]))
+    report(machine, issued[:1])
+    assert machine.handle(Cancel(), 2.0) == [
+        Settled(issued[1].task, "cancelled", "the run was cancelled"), Abandoned(0, 0, "the run was cancelled"),
+        Became("cancelled"),
+    ]  # fmt: skip
+    assert [*report(machine, issued), *seen(machine), *machine.handle(Resume(), 3.0)] == [] and machine.due() is None
+
+
 def test_a_run_cancelled_while_a_model_is_made_keeps_that_model():
     machine = begun(Fixed(2))
     report(machine, of(Issued, seen(machine, NAMES[:2])))
