@@ -9,13 +9,14 @@ from typing import Annotated
 import jax
 import typer
 
-from shoal.cli import demo, plan, simulate
+from shoal.cli import demo, new, plan, simulate
 from shoal.data.packages import cache
 from shoal.errors import ShoalError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Federated learning: models travel, rows stay.")  # fmt: skip
 app.add_typer(demo.app, name="demo")
+app.command("new")(new.command)
 app.command("simulate")(simulate.command)
 app.command("plan")(plan.command)
 
