@@ -6,7 +6,10 @@ import errno
 import os
 import secrets
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def check_place(path: Path) -> None:
@@ -23,10 +26,17 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
     `mode` is what others may do with the file, less what the process's umask takes away.
     """
+    with written(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def written(path: Path, *, mode: int = 0o666) -> Generator[IO[bytes]]:
+    """A file to write a new one to, piece by piece, as `write_whole` does at once; an error leaves the old one."""
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -171,7 +171,10 @@ class Operations:
             await send_file(asked.exchange, file, tag=tag, kind=_SAFETENSORS, headers=((b"content-disposition", name),))
 
     async def _events(self, asked: _Asked) -> None:
-        """The audit log as it grows, as server-sent events whose ids are the rows' numbers."""
+        """The audit log as it grows, as server-sent events whose ids are the rows' numbers.
+
+        With `Prefer: wait=0` it ends with the last row that there is.
+        """
         last = asked.exchange.header("last-event-id")
         if last and not (last.isascii() and last.isdecimal() and len(last) < 16):
             raise ServerError("Last-Event-ID is the number of a row of the audit log", code="malformed")
@@ -185,6 +188,7 @@ class Operations:
 
     async def _stream(self, exchange: Exchange, after: int) -> None:
         await exchange.stream([(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        follow = "wait=0" not in exchange.header("prefer")
         until, quiet = time.monotonic() + _STREAM_FOR_S, 0
         left = asyncio.ensure_future(exchange.until_left())
         while not (self._draining() or left.done() or time.monotonic() > until):
@@ -192,6 +196,8 @@ class Operations:
             if rows:
                 after = rows[-1]["seq"]
                 await exchange.more(b"".join(_event(row) for row in rows))
+            elif not follow:
+                break
             else:
                 quiet += 1
                 if quiet % 60 == 0:
