@@ -1,0 +1,111 @@
+"""`shoal demo hospitals`: four hospitals and a server as processes, or many splits simulated."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from shoal.cli.picture import check_picture
+from shoal.data.hospitals import HOSPITALS
+from shoal.demos import deployed_report, report
+from shoal.demos.hospitals import study
+from shoal.demos.hospitals_network import federate
+from shoal.errors import MissingExtraError, SettingError
+
+
+def command(
+    rounds: Annotated[int, typer.Option(help="Rounds of training.")] = 50,
+    folder: Annotated[Path | None, typer.Option(help="Keep every file of server and hospitals here.")] = None,
+    simulated: Annotated[bool, typer.Option("--simulate", help="No network: every way to train, many splits.")] = False,
+    seeds: Annotated[int | None, typer.Option(help="Random splits to average over, with --simulate: 10.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Where --simulate saves its picture: hospitals.png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Four real hospitals learn to recognise heart disease, over TLS, each a process with its own data and policy."""
+    if rounds < 1:
+        raise SettingError(f"a plan has at least one round, not {rounds}")
+    if simulated and folder is not None:
+        raise SettingError("--folder is for the hospitals over a network: leave it out, or leave out --simulate")
+    if not simulated and (seeds, png) != (None, None):
+        raise SettingError("--seeds and --png are for many simulated splits: add --simulate, or leave them out")
+    if simulated:
+        _simulate(10 if seeds is None else seeds, rounds, png or Path("hospitals.png"), as_json=as_json)
+    else:
+        _deploy(rounds, folder, as_json=as_json)
+
+
+def _deploy(rounds: int, folder: Path | None, *, as_json: bool) -> None:
+    with (
+        nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place,
+        Progress(console=Console(stderr=True), transient=True) as bar,
+    ):
+        steps = _Steps(bar)
+        try:
+            found = federate(
+                Path(place), rounds, compiled=jax.config.values["jax_compilation_cache_dir"], tell=steps.tell
+            )
+        except KeyboardInterrupt as interrupt:
+            typer.echo("shoal: interrupted; the server and the hospitals have ended", err=True)
+            raise typer.Exit(130) from interrupt
+    if as_json:
+        typer.echo(json.dumps(deployed_report.data(found)))
+        return
+    for table in deployed_report.tables(found):
+        Console().print(table)
+    Console().print(deployed_report.verdict(found), style="bold")
+    Console().print(_where(folder), style="dim", highlight=False)
+
+
+def _where(folder: Path | None) -> str:
+    if folder is None:
+        return "Nothing is kept. --folder PLACE keeps the server's store and each hospital's data, key, policy, ledger."
+    return f"In {folder}: the server's store and log, and each hospital's data, key, policy and ledger."
+
+
+class _Steps:
+    """What is going on, as a line and a bar."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("starting a server", total=None)
+
+    def tell(self, said: Mapping[str, Any]) -> None:
+        match said:
+            case {"event": "ready", "url": url}:
+                self._bar.update(self._task, description=f"{len(HOSPITALS)} hospitals join {url}")
+            case {"event": "round", "run": run, "round": round, "rounds": rounds}:
+                self._bar.update(self._task, description=f"{run}", completed=round, total=rounds)
+            case {"event": "simulating"}:
+                self._bar.update(self._task, description="the same plans in simulate", total=None)
+            case _:
+                pass
+
+
+def _simulate(seeds: int, rounds: int, png: Path, *, as_json: bool) -> None:
+    if seeds < 1:
+        raise SettingError(f"a study averages over at least one split, not {seeds}")
+    check_picture(png)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=seeds)
+        found = study(seeds, rounds, lambda: bar.advance(task))
+    if as_json:
+        typer.echo(json.dumps(report.data(found)))
+    else:
+        for table in report.tables(found):
+            Console().print(table)
+        Console().print(report.NOTE, style="dim")
+    try:
+        report.picture(found, png)
+        print(f"picture saved in {png}", file=sys.stderr)
+    except MissingExtraError as error:
+        print(f"no picture: {error}", file=sys.stderr)

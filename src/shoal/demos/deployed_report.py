@@ -1,0 +1,68 @@
+"""The deployed demo for people and for programs: two tables, plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from shoal.demos.hospitals_network import Deployed, Found
+
+LOOK = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
+
+
+def tables(deployed: Deployed) -> tuple[Table, Table]:
+    """What the server found, beside what `simulate` finds; and what left each hospital, by its own ledger."""
+    return _found(deployed), _left(deployed)
+
+
+def data(deployed: Deployed) -> dict[str, Any]:
+    """The same as plain data."""
+    return {"demo": "hospitals", "equal": deployed.equal, **asdict(deployed)}
+
+
+def verdict(deployed: Deployed) -> str:
+    """A sentence: whether network and simulation agree."""
+    if deployed.equal:
+        return "The model that was trained over the network is that of `simulate`, to the bit."
+    return "The model that was trained over the network is NOT that of `simulate`: please report this."
+
+
+def _found(deployed: Deployed) -> Table:
+    network, simulated = deployed.network, deployed.simulated
+    table: Table = Table(title=f"Four hospitals over TLS, {deployed.seconds:.1f} s", **LOOK)  # type: ignore[arg-type]
+    table.add_column("run", no_wrap=True)
+    table.add_column("what the server learned")
+    for name in ("over the network", "in simulate"):
+        table.add_column(name, justify="right")
+    rows = (
+        ("1 statistics", "patients to learn from", *(f"{found.patients}" for found in (network, simulated))),
+        ("", "mean age and its deviation", *(f"{f.means[0]:.3f}, {f.deviations[0]:.3f}" for f in (network, simulated))),
+        (f"2 training, {deployed.rounds} rounds", "length of the model's vector", *map(_norm, (network, simulated))),
+        ("3 evaluation", "accuracy on held-out patients", *_measured("accuracy", network, simulated)),
+        ("", "loss on held-out patients", *_measured("loss", network, simulated)),
+    )
+    for row in rows:
+        table.add_row(*row, style="bold" if "accuracy" in row[1] else "")
+    return table
+
+
+def _left(deployed: Deployed) -> Table:
+    table: Table = Table(title="What left each hospital, by its own ledger", **LOOK)  # type: ignore[arg-type]
+    table.add_column("hospital", no_wrap=True)
+    for name in ("patients at home", "results", "bytes of results", "messages in all", "bytes in all"):
+        table.add_column(name, justify="right")
+    for left in deployed.left:
+        figures = (left.patients, left.results, left.result_bytes, left.messages, left.message_bytes)
+        table.add_row(left.name, *(f"{figure:,}" for figure in figures))
+    return table
+
+
+def _norm(found: Found) -> str:
+    return f"{sum(number * number for number in found.vector) ** 0.5:.6f}"
+
+
+def _measured(name: str, *found: Found) -> tuple[str, ...]:
+    return tuple(f"{one.measured[name]:.4f}" for one in found)

@@ -1,0 +1,129 @@
+"""Four hospitals and a server that are processes of their own: the study, whoever runs it.
+
+Three runs follow each other. The second is told by the first how to standardise, the third measures the model of the
+second on patients that nobody learned from. `shoal demo hospitals` runs it over a network, and in `simulate` beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import shoal
+from shoal.data.hospitals import FEATURES, HOSPITALS
+from shoal.demos.hospitals import MODEL, WORK
+
+SEED, SPLIT = 0, 0.34
+"""Of every run, and the share of patients that are held out."""
+RUNS = ("heart-statistics", "heart-training", "heart-evaluation")
+
+RANGES = {
+    "age": (0, 120), "resting blood pressure": (0, 300), "cholesterol": (0, 1000), "maximum heart rate": (0, 250),
+    "ST depression": (-10, 10),
+}  # fmt: skip
+COLUMNS = [
+    shoal.Column(name, least=least, most=most) for name in FEATURES for least, most in [RANGES.get(name, (0, 1))]
+]
+
+Columns = dict[str, Any]
+Ask = Callable[[str, shoal.Plan], tuple[Any, Mapping[str, float]]]
+"""Runs a plan under a name, somewhere: the server's state after it, and the metrics of its last round."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the server learned: how many patients, their means and deviations, a model, and how good it is."""
+
+    patients: int
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+    vector: tuple[float, ...]
+    measured: Mapping[str, float]
+
+
+def study(ask: Ask, rounds: int = 50) -> Found:
+    """The three runs, one after the other."""
+    state, _ = ask(RUNS[0], statistics())
+    scale = shoal.Standardizer(state.mean, np.where(state.variance > 0, np.sqrt(state.variance), 1.0))
+    state_of_model, _ = ask(RUNS[1], training(scale, rounds))
+    _, measured = ask(RUNS[2], evaluation(scale, state_of_model.vector))
+    return Found(
+        int(state.count), tuple(scale.mean.tolist()), tuple(scale.scale.tolist()),
+        tuple(np.asarray(state_of_model.vector).tolist()), {name: measured[name] for name in ("accuracy", "loss")},
+    )  # fmt: skip
+
+
+def statistics() -> shoal.Plan:
+    """One round of means and variances of what is learned from."""
+    schema = shoal.Schema(COLUMNS, where={"set": "train"})
+    return shoal.Plan(shoal.analytics.MeanAndVariance((len(FEATURES),)), rounds=1, data=schema)
+
+
+def training(scale: shoal.Standardizer, rounds: int) -> shoal.Plan:
+    """Logistic regression on standardised rows, by federated averaging."""
+    return shoal.Plan(WORK, rounds=rounds, data=_schema(scale, "train"))
+
+
+def evaluation(scale: shoal.Standardizer, vector: Any) -> shoal.Plan:
+    """One round that measures a model on the patients who were held out."""
+    return shoal.Plan(shoal.FedEval(MODEL, vector), rounds=1, data=_schema(scale, "test"))
+
+
+def _schema(scale: shoal.Standardizer, part: str) -> shoal.Schema:
+    return shoal.Schema(COLUMNS, "ill", classes=2, where={"set": part}, standardize=(scale.mean, scale.scale))
+
+
+def tables() -> dict[str, Columns]:
+    """Each hospital's patients, as its own table: the columns of the study, and two that it does not ask for."""
+    parts = dict(zip(("train", "test"), shoal.hospitals().split_examples(SPLIT, seed=SEED), strict=True))
+    return {name: _table({part: population[name] for part, population in parts.items()}) for name in HOSPITALS}
+
+
+def _table(parts: Mapping[str, Any]) -> Columns:
+    x = np.concatenate([rows.rows("x") for rows in parts.values()])
+    counts = [int(rows.count) for rows in parts.values()]
+    return {
+        "patient": np.arange(1, len(x) + 1), **dict(zip(FEATURES, x.T, strict=True)),
+        "ill": np.concatenate([rows.rows("y") for rows in parts.values()]),
+        "set": np.repeat(list(parts), counts),
+    }  # fmt: skip
+
+
+def write_table(path: Path, table: Columns) -> None:
+    """Writes a table as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow([str(value).removesuffix(".0") for value in row])
+
+
+def read_table(path: Path) -> Columns:
+    """The table of such a file, which needs no package. A text that is a number becomes one."""
+    with path.open(newline="", encoding="utf-8") as file:
+        names, *rows = csv.reader(file)
+    return {name: _column(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _column(texts: tuple[str, ...]) -> Any:
+    try:
+        return np.array([float(text) for text in texts])
+    except ValueError:
+        return np.array(texts)
+
+
+def simulated(found: Mapping[str, Columns]) -> Ask:
+    """Runs plans on this machine, on the tables that the hospitals hold."""
+
+    def ask(name: str, plan: shoal.Plan) -> tuple[Any, Mapping[str, float]]:
+        assert isinstance(plan.data, shoal.Schema)
+        clients = shoal.Population.from_clients({site: plan.data.columns(table) for site, table in found.items()})
+        result = shoal.simulate(plan, clients, seed=SEED, runtime="local", progress="off")
+        return result.state, dict(result.history.rows[-1])
+
+    return ask
