@@ -1,23 +1,22 @@
 """One run on the server: its machine, what is durable of it, and its sums.
 
 The machine decides, this carries out. Whatever an event leads to is one transaction; nobody is told of it before it
-is durable. If the store fails, the machine is built anew from what is durable, as after a restart.
+is durable. Each transaction takes the run one step on from the one before it, so that none is done whose past is not.
+If the store fails, the run is built anew from what is durable, as after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from shoal.algorithms import Algorithm
-from shoal.errors import ServerError, ShoalError, StoreError, WireError
+from shoal.errors import ServerError, ShoalError, StoreError
 from shoal.key import Key
-from shoal.plan import Plan
 from shoal.rounds.buffered import BufferedMachine
 from shoal.rounds.events import (
     Abandoned,
@@ -26,92 +25,64 @@ from shoal.rounds.events import (
     Cancel,
     Close,
     Closed,
-    Dropped,
     Effect,
     Event,
     Gone,
     Issued,
     Opened,
     Pause,
-    Refused,
-    Reported,
     Resume,
     Seen,
     Settled,
     Tick,
 )  # fmt: skip
 from shoal.rounds.machine import RunMachine
-from shoal.rounds.rules import Rules
-from shoal.rounds.snapshot import Snapshot, TaskRow
-from shoal.server import closing
+from shoal.server import closing, logs
+from shoal.server.records import (
+    Contribution,
+    Record,
+    RunFacts,
+    Stored,
+    manifest_of_row,
+    read_record,
+    round_rows,
+    writes_of,
+)  # fmt: skip
+from shoal.server.results import Results
 from shoal.server.services import Services
-from shoal.server.sums import RoundSum, check
+from shoal.server.sums import RoundSum, Work
+from shoal.server.tasks import Held, Tasks
 from shoal.store.faults import point
-from shoal.store.incoming import Incoming
-from shoal.store.store import Write
-from shoal.wire.blobs import blob_id
-from shoal.wire.messages import INLINE_BYTES, Declined, Manifest, Missing, Result, RunInfo, Task, Upload, Verdict
+from shoal.store.store import Row, Write
+from shoal.wire.blobs import blob_id, manifest_of
+from shoal.wire.messages import INLINE_BYTES, Manifest, RunInfo, Task
 from shoal.wire.payloads import payload_schema
 from shoal.wire.plans import plan_bytes
 
-_VERDICTS = {"counted": "counted", "rejected": "rejected", "cancelled": "cancelled"}
-
-
-Stored = tuple[Manifest, Manifest]
-"""The blobs of a run's state and of what its clients are sent."""
-
-
-@dataclass
-class _Held:
-    """A task that is given out: whose it is, and what its client is sent."""
-
-    client: str
-    message: Task
-    until: float
-    offered: Manifest | None = None
-    arriving: Incoming | None = None
-    """Held as long as the task is: whoever asks for it anew has to hash what has come."""
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What does not change in a run."""
-
-    run: str
-    name: str
-    plan: Plan
-    rules: Rules
-    seed: int
-
-
-@dataclass
-class _Last:
-    """The newest write of a run, and whether one failed."""
-
-    written: asyncio.Future[None] | None = None
-    broken: bool = False
-    reporting: dict[str, tuple[str, asyncio.Future[Verdict]]] = field(default_factory=dict)
+FIRST_S, MOST_S = 0.2, 30.0
+"""How long a run waits before it is built anew: the first time, and at most after failures in a row."""
 
 
 class Conductor:
-    """Carries a run from its first round to its last."""
+    """Carries a run from its first round to its last. It takes nothing before `restore`, nor while it is built anew."""
 
     def __init__(self, services: Services, facts: RunFacts, model: closing.Model, stored: Stored) -> None:
         self.facts, self._services = facts, services
-        self._algorithm: Algorithm[Any, Any, Any] = facts.plan.algorithm
+        self._algorithm: Work = facts.plan.algorithm
         self._schema = payload_schema(self._algorithm)
-        self._most = self._schema.most_bytes
-        self._model, (self._state, self._call) = model, stored
-        services.hold(*stored)
+        self._model, self._stored = model, stored
+        self._making: tuple[Manifest, ...] = ()
         self._remembers = closing.remembers(self._algorithm)
         self._current: dict[str, str] = {}
-        self._held: dict[str, _Held] = {}
-        self._of: dict[str, str] = {}
+        self._tasks = Tasks()
+        self.results = Results(
+            services, facts.run, self._tasks, algorithm=self._algorithm, schema=self._schema, handle=self._handle
+        )
         self._seen: set[str] = set()
         self._counted: dict[str, Manifest] = {}
-        self._rejected: dict[str, int] = {}
-        self._sum = self._new_sum()
-        self._last = _Last()
+        self._sum = RoundSum(services, self._algorithm, self._schema)
+        self._step = self._life = self._failures = 0
+        self._ready = False
         self._timer: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._machine = self._new_machine()
@@ -122,11 +93,6 @@ class Conductor:
     def status(self) -> str:
         """The run's status."""
         return self._machine.status
-
-    @property
-    def reason(self) -> str:
-        """Why it has that status."""
-        return self._machine.reason
 
     @property
     def round(self) -> int:
@@ -140,23 +106,25 @@ class Conductor:
 
     def tasks(self) -> dict[str, int]:
         """Tasks that are given out and not reported, and contributions counted in the open round."""
-        return {"issued": len(self._held), "counted": len(self._counted)}
+        return {"issued": len(self._tasks), "counted": len(self._counted)}
 
     def waits_for(self) -> str:
         """A sentence: why nothing happens right now; empty if something does."""
-        rules = self.facts.rules
+        if not self._ready:
+            return "the store failed: the run goes on when it answers"
         if self.status == "waiting":
-            wanted = rules.opens_with(self.facts.plan.sampler)
+            wanted = self.facts.rules.opens_with(self.facts.plan.sampler)
             return f"round {self.round + 1} waits for {wanted} clients; there: {len(self._seen)}"
-        if self.status in ("open", "pausing") and self._held:
-            names = ", ".join(sorted(held.client for held in self._held.values())[:5])
-            return f"round {self.round + 1} waits for {len(self._held)} results: {names}"
+        if self.status in ("open", "pausing") and len(self._tasks):
+            names = ", ".join(sorted(held.client for held in self._tasks)[:5])
+            return f"round {self.round + 1} waits for {len(self._tasks)} results: {names}"
         return ""
 
-    @property
-    def model(self) -> closing.Model:
-        """The model after the last closed round."""
-        return self._model
+    def needs(self) -> set[str]:
+        """The blobs that the run, or its next start, may need."""
+        models = (held.message.model for held in self._tasks)
+        every = (*self._stored, *self._making, *self._counted.values(), *self.results.taking(), *models)
+        return set(map(blob_id, every))
 
     def info(self) -> RunInfo:
         """What a client is told before it decides."""
@@ -168,19 +136,19 @@ class Conductor:
 
     def task_of(self, client: str) -> Task | None:
         """The task that a client has in this run, to be sent to it; None if it has none."""
-        held = self._held.get(self._of.get(client, ""))
-        if held is None:
+        held = self._tasks.of(client)
+        if held is None or not held.durable:
             return None
         return msgspec.structs.replace(held.message, seconds_left=max(0.0, held.until - self._now()))
 
     def names_blob(self, client: str, blob: str) -> bool:
         """Whether a client's task says that it may have a blob."""
-        held = self._held.get(self._of.get(client, ""))
+        held = self._tasks.of(client)
         return held is not None and blob_id(held.message.model) == blob
 
     def seen(self, client: str) -> asyncio.Future[None] | None:
         """A client would take a task. What to wait for before it is told of one."""
-        if client in self._of or client in self._seen:
+        if not self._ready or client in self._seen or self._tasks.of(client) is not None:
             return None
         self._seen.add(client)
         return self._handle(Seen(client))
@@ -198,350 +166,257 @@ class Conductor:
         if written is not None:
             await written
 
-    async def offer(self, client: str, task: str, message: Upload) -> Missing | Verdict:
-        """Which parts of a result are wanted."""
-        held = await self._open_task(client, task)
-        if isinstance(held, Verdict):
-            return held
-        if message.manifest.size_bytes > self._most or message.manifest.raw_bytes > self._most:
-            return await self._refuse(task, f"a result of this run has at most {self._most:,} bytes")
-        if held.offered is not None and held.offered != message.manifest:
-            self._services.blobs.incoming(task, held.offered).abandon()
-        held.offered = message.manifest
-        if self._services.blobs.has(blob_id(message.manifest)):
-            return Missing(parts=())
-        held.arriving = await self._services.thread(self._services.blobs.incoming, task, message.manifest)
-        return Missing(parts=held.arriving.missing())
-
-    def incoming(self, client: str, task: str) -> Incoming:
-        """Where the parts of a result are written."""
-        held = self._held.get(task)
-        if held is None or held.client != client:
-            raise ServerError(f"{task} is not a task of yours that is open", code="task-unknown")
-        if held.offered is None:
-            raise ServerError("say first what will be uploaded (POST .../upload)", code="not-offered")
-        if held.arriving is not None and held.arriving.open and held.arriving.manifest == held.offered:
-            return held.arriving
-        return self._services.blobs.incoming(task, held.offered)
-
-    async def report(self, client: str, task: str, message: Result) -> Verdict:
-        """What becomes of a result. The same report again has the same answer."""
-        identity = blob_id(message.manifest)
-        running = self._last.reporting.get(task)
-        if running is not None:
-            if running[0] != identity:
-                raise ServerError(f"another result of {task} is being taken", code="conflict")
-            return await asyncio.shield(running[1])
-        held = await self._open_task(client, task)
-        if isinstance(held, Verdict):
-            return held
-        answer: asyncio.Future[Verdict] = asyncio.ensure_future(self._take(task, message))
-        self._last.reporting[task] = identity, answer
-        answer.add_done_callback(lambda _: self._last.reporting.pop(task, None))
-        return await asyncio.shield(answer)
-
-    async def decline(self, client: str, task: str, message: Declined) -> Verdict:
-        """A client does not do a task."""
-        held = await self._open_task(client, task)
-        if isinstance(held, Verdict):
-            return held
-        reason = f"{message.reason}: {message.message}" if message.message else message.reason
-        written = self._handle(Dropped(task, reason[:500]))
-        if written is not None:
-            await written
-        return Verdict(verdict="cancelled", message=message.reason)
-
     async def stop(self) -> None:
-        """Ends what is under way; everything durable stays."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Ends what is under way, after the results that are being taken; everything durable stays."""
+        await self.results.settled()
+        self._end_life()
         for job in list(self._jobs):
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-
-    # results
-
-    async def _open_task(self, client: str, task: str) -> _Held | Verdict:
-        held = self._held.get(task)
-        if held is not None:
-            if held.client != client:
-                raise ServerError(f"{task} is another client's task", code="not-yours")
-            return held
-        rows = await self._services.thread(self._services.store.read, "task", id=task)
-        if not rows or rows[0]["run"] != self.facts.run:
-            raise ServerError(f"there is no task {task}", code="task-unknown")
-        if rows[0]["client"] != client:
-            raise ServerError(f"{task} is another client's task", code="not-yours")
-        return _verdict(rows[0]["status"], rows[0]["reason"] or "")
-
-    async def _take(self, task: str, message: Result) -> Verdict:
-        """Brings a result to the disk, looks at it, and counts it."""
-        blobs = self._services.blobs
-        try:
-            if not blobs.has(blob_id(message.manifest)):
-                incoming = blobs.incoming(task, message.manifest)
-                if message.inline is not None:
-                    incoming.put(0, message.inline)
-                await self._services.thread(incoming.commit)
-        except WireError as error:
-            return await self._refuse(task, str(error))
-        point("result on disk")
-        self._services.hold(message.manifest)
-        try:
-            await self._services.thread(check, self._algorithm, self._schema, blobs, message.manifest)
-        except WireError as error:
-            verdict = await self._refuse(task, str(error))
-            self._services.let_go(message.manifest)
-            return verdict
-        about = {"manifest": msgspec.msgpack.encode(message.manifest), "bytes": message.manifest.size_bytes,
-                 "train_s": message.train_s}  # fmt: skip
-        self._counted[task] = message.manifest
-        written = self._handle(Reported(task), about)
-        if written is None:  # its round closed meanwhile
-            del self._counted[task]
-            self._services.let_go(message.manifest)
-            rows = await self._services.thread(self._services.store.read, "task", id=task)
-            return _verdict(rows[0]["status"], rows[0]["reason"] or "")
-        await written
-        point("result counted")
-        rows = await self._services.thread(self._services.store.read, "task", id=task)
-        return _verdict(rows[0]["status"], rows[0]["reason"] or "")
-
-    async def _refuse(self, task: str, reason: str) -> Verdict:
-        written = self._handle(Refused(task, reason[:500]))
-        if written is not None:
-            await written
-        return Verdict(verdict="rejected", message=reason[:500])
 
     # events and effects
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _handle(self, event: Event, about: dict[str, Any] | None = None) -> asyncio.Future[None] | None:
+    def _handle(self, event: Event, given: Contribution | None = None) -> asyncio.Future[None] | None:
         """Lets the machine take an event; the future is done when all that follows is durable."""
+        if not self._ready:
+            raise _unavailable()
         effects = self._machine.handle(event, self._now())
         self._set_timer()
-        return self._carry_out(effects, about or {}) if effects else None
+        return self._carry_out(effects, given) if effects else None
 
-    def _carry_out(self, effects: list[Effect], about: dict[str, Any]) -> asyncio.Future[None]:
+    def _carry_out(self, effects: Sequence[Effect], given: Contribution | None = None) -> asyncio.Future[None]:
         writes: list[Write] = []
-        woken: list[str] = []
+        woken: set[str] = set()
+        discarded: tuple[str, ...] = ()
         for effect in effects:
-            writes.extend(self._writes(effect, about))
+            writes.extend(writes_of(effect, self.facts, self._services, attempt=self._machine.attempt, given=given))
             match effect:
                 case Issued():
                     self._issue(effect)
-                    woken.append(effect.client)
-                case Settled(task, status, reason):
-                    self._settle(task, status, reason, woken)
+                    woken.add(effect.client)
+                case Settled(task, status):
+                    woken |= self._settle(task)
+                    if status == "counted" and given is not None:
+                        self._counted[task] = given.manifest
                 case Abandoned():
-                    self._services.let_go(*self._counted.values())
-                    self._counted = {}
-                case Opened():
-                    self._rejected = {}
+                    discarded = tuple(self._counted)
                 case _:
                     pass
-        point("before effects")
-        written = asyncio.wrap_future(self._services.store.write(*writes))
-        done: asyncio.Future[None] = asyncio.ensure_future(self._durable(written, effects, woken, about))
-        self._keep(done)
-        return done
+        point("effects-before")
+        durable = self._durable(self._write(*writes), effects, woken, discarded, self._life)
+        return self._keep(asyncio.ensure_future(durable))
+
+    def _write(self, *writes: Write) -> asyncio.Future[None]:
+        """One transaction, durable only if everything before it is: else the run would go on from what never was."""
+        step = Write("run_step", {"id": self.facts.run, "step": self._step}, wants=1)
+        self._step += 1
+        return asyncio.wrap_future(self._services.store.write(step, *writes))
 
     async def _durable(
-        self, written: asyncio.Future[None], effects: list[Effect], woken: list[str], about: dict[str, Any]
-    ) -> None:
+        self, written: asyncio.Future[None], effects: Sequence[Effect], woken: set[str], discarded: tuple[str, ...],
+        life: int,
+    ) -> None:  # fmt: skip
         try:
             await written
         except StoreError as error:
-            await self._reload()
-            raise ServerError(f"the store failed: {error}", code="store", retry_after_s=5.0) from error
-        point("after effects")
-        for client in woken:
-            self._services.wake(client)
+            self._failed(error, life)
+            raise _unavailable() from error
+        if life != self._life:
+            return
+        point("effects-after")
         for effect in effects:
             match effect:
-                case Settled(task, status) if self.facts.rules.buffer is None:
-                    self._spawn(self._sum.settled(_position(task), self._counted_as(task, status)))
+                case Issued(task):
+                    self._tasks.told(task)
+                case Settled(task, status):
+                    self._fold(task, status)
+                case Abandoned():
+                    self._services.let_go(*self._uncounted(discarded))
                 case Opened():
                     self._sum = self._new_sum()
                 case Close(round, tasks):
-                    self._spawn(self._close(round, tasks))
+                    self._spawn(self._close(round, tasks, life))
                 case Became(status):
                     self._services.changed(self.facts.run, status)
-                case _:
-                    pass
+        for client in woken:
+            self._services.wake(client)
 
-    def _counted_as(self, task: str, status: str) -> tuple[str, Manifest] | None:
-        return (task, self._counted[task]) if status == "counted" and task in self._counted else None
+    def _uncounted(self, tasks: Iterable[str]) -> list[Manifest]:
+        """Takes contributions out of those that wait for their round's end."""
+        found = (self._counted.pop(task, None) for task in tasks)
+        return [manifest for manifest in found if manifest is not None]
 
-    def _issue(self, effect: Issued) -> None:
+    def _fold(self, task: str, status: str) -> None:
+        """Adds a contribution to the round's sum as soon as its turn comes."""
+        if self.facts.rules.buffer is None:
+            counted = (task, self._counted[task]) if status == "counted" else None
+            self._spawn(self._sum.settled(int(task.rpartition("-")[2]), counted))
+
+    def _issue(self, effect: Issued, *, durable: bool = False) -> None:
         key = Key.from_seed(self.facts.seed).split("round", effect.round).split("client", effect.client)
         small = len(self._model.call) <= INLINE_BYTES
         message = Task(
             task=effect.task, run=self.facts.run, plan_digest=self.facts.plan.digest(), round=effect.round,
-            key=(int(key.high), int(key.low)), model=self._call, inline=self._model.call if small else None,
-            state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s, most_bytes=self._most,
+            key=(int(key.high), int(key.low)), model=self._stored[1], inline=self._model.call if small else None,
+            state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s,
+            most_bytes=self.results.most_bytes,
         )  # fmt: skip
-        self._services.hold(self._call)
-        self._held[effect.task] = _Held(effect.client, message, self._now() + self.facts.rules.deadline_s)
-        self._of[effect.client] = effect.task
+        self._tasks.add(Held(effect.client, message, self._now() + self.facts.rules.deadline_s, durable))
         self._seen.discard(effect.client)
 
-    def _settle(self, task: str, status: str, reason: str, woken: list[str]) -> None:
-        if status == "rejected":
-            self._rejected[reason] = self._rejected.get(reason, 0) + 1
-        held = self._held.pop(task, None)
-        if held is not None:
-            self._of.pop(held.client, None)
-            self._services.let_go(held.message.model)
-            woken.append(held.client)
-
-    def _writes(self, effect: Effect, about: dict[str, Any]) -> Iterable[Write]:
-        run, now = self.facts.run, self._services.wall()
-        match effect:
-            case Opened(round, attempt, cohort, _):
-                given = {"run": run, "round": round, "attempt": attempt, "cohort": cohort, "opened": now}
-                yield Write("round_open", given)
-            case Issued(task, client, round, attempt, position):
-                yield Write("task_issue", {"id": task, "run": run, "round": round, "attempt": attempt, "client": client,
-                                            "position": position, "issued": now})  # fmt: skip
-            case Settled(task, status, reason, scale):
-                given = {"manifest": None, "bytes": 0, "train_s": 0.0, **(about if status == "counted" else {})}
-                about_it = {"id": task, "status": status, "reason": reason, "scale": scale, "settled": now}
-                yield Write("task_settle", about_it | given, wants=1)
-            case Close(round, tasks):
-                yield Write("round_closing", {"run": run, "round": round, "attempt": self._machine.attempt})
-                for task in tasks:
-                    yield Write("task_sum", {"id": task, "summed": round})
-            case Abandoned(round, attempt, reason):
-                given = {"run": run, "round": round, "attempt": attempt, "reason": reason, "closed": now}
-                yield Write("round_abandon", given)
-                yield Write("tasks_discard", {"run": run, "round": round})
-            case Became(status, reason):
-                yield Write("run_status", {"id": run, "status": status, "reason": reason, "updated": now})
-                yield from self._services.audit("server", f"run {status}", run, reason)
+    def _settle(self, task: str) -> set[str]:
+        held = self._tasks.pop(task)
+        if held is None:
+            return set()
+        if held.arriving is not None and held.arriving.open:
+            held.arriving.abandon()
+        return {held.client}
 
     # closing
 
-    async def _close(self, round: int, tasks: tuple[str, ...]) -> None:
+    async def _close(self, round: int, tasks: tuple[str, ...], life: int) -> None:
         """From the sum to the next model; then the machine goes on."""
-        algorithm, services, facts = self._algorithm, self._services, self.facts
         try:
-            chosen = {row["id"]: row for row in await services.thread(self._rows, round, self._machine.attempt)}
-            given = [
-                (t, msgspec.msgpack.decode(chosen[t]["manifest"], type=Manifest), chosen[t]["scale"]) for t in tasks
-            ]
-            total = await self._sum.of(given)
-            outcome = await services.thread(
-                lambda: closing.close(algorithm, self._model, total, seed=facts.seed, round=round)
-            )
-        except (ShoalError, OSError) as error:
-            await self._handle_durably(Broke(str(error)[:500]))
+            rows = await self._services.thread(self._rows, round)
+            outcome = await self._outcome(round, [rows[task] for task in tasks])
+            made = await self._kept(outcome.model)
+            point("model-on-disk")
+            if life != self._life:
+                return
+            released = {rows[t]["client"]: t for t in tasks} if outcome.released and self._remembers else {}
+            await self._write(*self._closing_writes(round, outcome, made, list(rows.values()), released))
+        except (StoreError, OSError) as error:
+            self._failed(error, life)
             return
-        state, call = await services.thread(self._stored, outcome.model)
-        point("model on disk")
-        writes = [
-            Write("round_close", {"run": facts.run, "round": round, "attempt": self._machine.attempt,
-                                  "closed": services.wall(), "clients": outcome.clients, "metrics": outcome.metrics,
-                                  "rejected": json.dumps(self._rejected)}, wants=1),
-            Write("run_advance", {"id": facts.run, "round": round + 1, "state": msgspec.msgpack.encode(state),
-                                  "model": msgspec.msgpack.encode(call), "updated": services.wall()}, wants=1),
-        ]  # fmt: skip
-        released = {chosen[t]["client"]: t for t in tasks} if outcome.released and self._remembers else {}
-        writes += [Write("release", {"run": facts.run, "client": c, "task": t}) for c, t in released.items()]
-        services.hold(state, call)
-        try:
-            await asyncio.wrap_future(services.store.write(*writes))
-        except StoreError:
-            await self._reload()
+        except Exception as error:
+            self._broke(error, life)
             return
-        point("round closed")
-        old = (self._state, self._call)
-        for task in tasks:
-            self._counted.pop(task, None)
-        self._model, self._state, self._call = outcome.model, state, call
-        self._current |= released
-        self._sum = self._new_sum()
-        await self._handle_durably(Closed(round))
-        services.let_go(*old, *(manifest for _, manifest, _ in given))
+        point("round-closed")
+        if life == self._life:
+            await self._go_on(round, tasks, outcome, made, released)
 
-    async def _handle_durably(self, event: Event) -> None:
-        written = self._handle(event)
+    async def _go_on(
+        self, round: int, tasks: tuple[str, ...], outcome: closing.Outcome, made: Stored, released: Mapping[str, str]
+    ) -> None:
+        """After a round is closed for good."""
+        over = (*self._stored, *self._uncounted(tasks))
+        self._model, self._stored, self._making = outcome.model, made, ()
+        self._current |= released
+        self._sum, self._failures = self._new_sum(), 0
+        written = self._handle(Closed(round))
+        self._services.let_go(*over)
         if written is not None:
             await asyncio.gather(written, return_exceptions=True)
 
-    def _stored(self, model: closing.Model) -> tuple[Manifest, Manifest]:
-        return self._services.blobs.put_bytes(model.state), self._services.blobs.put_bytes(model.call)
+    def _rows(self, round: int) -> dict[str, Row]:
+        store, facts = self._services.store, self.facts
+        buffered = facts.rules.buffer is not None
+        return {row["id"]: row for row in round_rows(store, facts.run, round, self._machine.attempt, buffered=buffered)}
+
+    async def _outcome(self, round: int, rows: Sequence[Row]) -> closing.Outcome:
+        total = await self._sum.of([(row["id"], manifest_of_row(row), row["scale"]) for row in rows])
+        algorithm, model, seed = self._algorithm, self._model, self.facts.seed
+        return await self._services.thread(lambda: closing.close(algorithm, model, total, seed=seed, round=round))
+
+    async def _kept(self, model: closing.Model) -> Stored:
+        """A model's blobs, when they are on the disk. They are needed from before they are there."""
+        made = manifest_of(model.state), manifest_of(model.call)
+        self._making = made
+        for data in (model.state, model.call):
+            await self._services.thread(self._services.blobs.put_bytes, data)
+        return made
+
+    def _closing_writes(
+        self, round: int, outcome: closing.Outcome, made: Stored, rows: Sequence[Row], released: Mapping[str, str]
+    ) -> list[Write]:
+        facts, now, attempt = self.facts, self._services.wall(), self._machine.attempt
+        rejected = Counter(
+            row["reason"] for row in rows
+            if row["status"] == "rejected" and (row["round"], row["attempt"]) == (round, attempt)
+        )  # fmt: skip
+        state, call = map(msgspec.msgpack.encode, made)
+        return [
+            Write("round_close", {"run": facts.run, "round": round, "attempt": attempt, "closed": now,
+                                  "clients": outcome.clients, "metrics": outcome.metrics,
+                                  "rejected": json.dumps(rejected)}, wants=1),
+            Write("run_advance", {"id": facts.run, "round": round + 1, "state": state, "model": call,
+                                  "updated": now}, wants=1),
+            *(Write("release", {"run": facts.run, "client": client, "task": task})
+              for client, task in released.items()),
+        ]  # fmt: skip
+
+    def _broke(self, error: Exception, life: int) -> None:
+        """The sum cannot become a model: the run fails, and says why."""
+        if not isinstance(error, ShoalError):  # a defect, or a framework's own
+            logs.failure("a round could not be closed", error, run=self.facts.run)
+        if life == self._life:
+            said = (
+                str(error) if isinstance(error, ShoalError) else f"{type(error).__name__}: the server's log says more"
+            )
+            self._handle(Broke(said[:500]))
 
     # restarts
 
     async def restore(self) -> None:
         """Takes the run up from what is durable."""
-        rows = await self._services.thread(self._services.store.read, "run", id=self.facts.run)
-        saved = await self._services.thread(self._snapshot, rows[0])
-        self._held, self._of, self._seen = {}, {}, set()
+        services, buffered = self._services, self.facts.rules.buffer is not None
+        record = await services.thread(lambda: read_record(services.store, self.facts.run, buffered=buffered))
+        if record.stored != self._stored:  # a write that seemed to fail did not
+            self._model = await services.thread(self._loaded, record.stored)
+        waited, over = self._seen, (*self._stored, *self._making)
+        self._stored, self._step, self._current, self._making = record.stored, record.step, record.current, ()
+        self._counted = {row["id"]: manifest_of_row(row) for row in record.rows if row["status"] == "counted"}
+        self._tasks.clear()
+        self._seen = set()
         self._machine, self._sum = self._new_machine(), self._new_sum()
-        released = await self._services.thread(self._services.store.read, "released", run=self.facts.run)
-        self._current = {row["client"]: row["task"] for row in released}
+        self._ready = True
+        services.let_go(*over)
+        await self._go_on_from(record)
+        for client in waited:  # they are asked anew whether they are there
+            services.wake(client)
+
+    async def _go_on_from(self, record: Record) -> None:
+        saved = record.saved
         effects = self._machine.restore(saved, self._now())
         for task in saved.tasks:
             if task.status == "issued":
-                self._issue(Issued(task.task, task.client, task.round, task.attempt, task.position))
-        self._refold(saved)
+                self._issue(Issued(task.task, task.client, task.round, task.attempt, task.position), durable=True)
+            elif saved.cohort is not None:
+                self._fold(task.task, task.status)
         self._set_timer()
         if effects:
-            await asyncio.gather(self._carry_out(effects, {}), return_exceptions=True)
+            await asyncio.gather(self._carry_out(effects), return_exceptions=True)
 
-    def _snapshot(self, row: dict[str, Any]) -> Snapshot:
-        found = self._services.store.read("round_last", run=self.facts.run)
-        last = found[0] if found and found[0]["round"] == row["round"] else None
-        live = last is not None and last["status"] in ("open", "closing")
-        attempt = 0 if last is None else last["attempt"] + (0 if live else 1)
-        rows = self._rows(row["round"], attempt)
-        tasks = tuple(
-            TaskRow(t["id"], t["client"], t["round"], t["attempt"], t["position"], t["status"], t["scale"])
-            for t in rows
-        )
-        closes = live and last is not None and last["status"] == "closing"
-        closing_now = tuple(t["id"] for t in rows if t["summed"] == row["round"]) if closes else None
-        cohort = last["cohort"] if live and last is not None else None
-        return Snapshot(row["status"], row["reason"], row["round"], attempt, cohort, tasks, closing_now)
+    def _loaded(self, stored: Stored) -> closing.Model:
+        data = self._services.blobs.path(blob_id(stored[0])).read_bytes()
+        return closing.model_of(self._algorithm, self.facts.seed, data)
 
-    def _rows(self, round: int, attempt: int) -> list[dict[str, Any]]:
-        """The tasks that an open round is made of."""
-        store, run = self._services.store, self.facts.run
-        rows = store.read("tasks_of_round", run=run, round=round, attempt=attempt)
-        if self.facts.rules.buffer is None:
-            return rows
-        every = {row["id"]: row for row in (*store.read("tasks_open", run=run), *rows)}
-        return sorted(every.values(), key=lambda row: (row["settled"] or 0.0, row["id"]))
-
-    def _refold(self, saved: Snapshot) -> None:
-        """Adds up again what was counted before."""
-        rows = self._rows(saved.round, saved.attempt) if saved.cohort is not None else []
-        self._counted = {row["id"]: _manifest(row) for row in rows if row["status"] == "counted"}
-        self._services.hold(*self._counted.values())
-        if self.facts.rules.buffer is None:
-            for row in rows:
-                if row["status"] != "issued":
-                    counted = self._counted_as(row["id"], row["status"])
-                    self._spawn(self._sum.settled(row["position"], counted))
-
-    async def _reload(self) -> None:
+    def _failed(self, error: Exception, life: int) -> None:
         """After a failure of the store: what is not durable never happened."""
-        if self._last.broken:
+        if life != self._life:
             return
-        self._last.broken = True
-        delay = 0.2
+        logs.failure("a run is built anew from its store", error, run=self.facts.run)
+        self._end_life()
+        self._spawn(self._anew())
+
+    async def _anew(self) -> None:
         while True:
+            await asyncio.sleep(min(MOST_S, FIRST_S * 2.0 ** min(self._failures, 20)))
+            self._failures += 1
             try:
                 await self.restore()
-                break
-            except StoreError:
-                await asyncio.sleep(delay)
-                delay = min(10.0, delay * 2)
-        self._last.broken = False
+                return
+            except (StoreError, OSError) as error:
+                logs.failure("a run waits for its store", error, run=self.facts.run)
+
+    def _end_life(self) -> None:
+        self._life += 1
+        self._ready = False
+        if self._timer is not None:
+            self._timer.cancel()
 
     # small things
 
@@ -562,22 +437,20 @@ class Conductor:
         if due is not None:
             self._timer = asyncio.get_running_loop().call_at(due, lambda: self._handle(Tick()))
 
-    def _spawn(self, job: Any) -> None:
+    def _spawn(self, job: Coroutine[Any, Any, None]) -> None:
         self._keep(asyncio.ensure_future(job))
 
-    def _keep(self, job: Any) -> None:
+    def _keep(self, job: asyncio.Task[None]) -> asyncio.Task[None]:
         self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        job.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        job.add_done_callback(self._ended)
+        return job
+
+    def _ended(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        error = None if job.cancelled() else job.exception()
+        if error is not None and not isinstance(error, ShoalError | OSError):
+            logs.failure("a job of a run failed", error, run=self.facts.run)
 
 
-def _position(task: str) -> int:
-    return int(task.rpartition("-")[2])
-
-
-def _manifest(row: Mapping[str, Any]) -> Manifest:
-    return msgspec.msgpack.decode(row["manifest"], type=Manifest)
-
-
-def _verdict(status: str, reason: str) -> Verdict:
-    return Verdict(verdict=_VERDICTS.get(status, "late"), message=reason)  # type: ignore[arg-type]
+def _unavailable() -> ServerError:
+    return ServerError("the store does not answer: nothing of it was done; ask again", code="store", retry_after_s=2.0)

@@ -14,26 +14,26 @@ from typing import Any, Literal
 
 import msgspec
 
-from shoal.errors import ConflictError, PlanError, ServerError, ShoalError
+from shoal.errors import ConflictError, PlanError, ServerError, ShoalError, StoreError
 from shoal.model_file import write_model
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
-from shoal.server import closing
-from shoal.server.conductor import Conductor, RunFacts
+from shoal.server import closing, logs
+from shoal.server.conductor import Conductor
 from shoal.server.coordination import Known
+from shoal.server.records import RunFacts, Stored, stored_of
 from shoal.server.services import Services
 from shoal.server.views import ClientView, RoundView, RunView
 from shoal.store.blobs import Blobs
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
 from shoal.whole_file import write_whole
-from shoal.wire.blobs import blob_id
+from shoal.wire.blobs import blob_id, manifest_of
 from shoal.wire.messages import (
     CheckIn,
     Declined,
     Enroll,
     Enrolled,
-    Manifest,
     Missing,
     Orders,
     Result,
@@ -47,6 +47,8 @@ FLOOR_S, CALLS_A_SECOND = 5.0, 100.0
 """Clients that do not wait come back after at least so long, and together no more often than this."""
 GRACE_S = 30.0
 """How much later than it was told a client may come, and still count as there."""
+ARRIVING_S, TIDY_S = 2 * 86_400.0, 3600.0
+"""How long an upload that stands still is kept, and how often what nobody needs is deleted."""
 ACTIVE = ("waiting", "open", "pausing", "cancelling", "paused", "failed")
 TOLD = ("waiting", "open", "paused")
 """In these a run is made known to clients."""
@@ -71,11 +73,12 @@ class Coordinator:
     def __init__(self, store: Store, blobs: Blobs, *, federation: str) -> None:
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
-        self._services = Services(store, blobs, self._wake, self._changed)
+        self._services = Services(store, blobs, self._wake, self._changed, self._needed)
         self._audit = self._services.audit
         self._runs: dict[str, Conductor] = {}
         self._waits: dict[str, str] = {}
         self._plans: dict[str, Plan] = {}
+        self._kept: dict[str, Stored] = {}
         self._clients = _Clients()
         self._draining = False
         self._ended = asyncio.Event()
@@ -95,12 +98,10 @@ class Coordinator:
                 self._clients.keys[row["id"]] = bytes(row["public_key"])
         self._plans = {plan.digest(): plan for plan in plans}
         for row in await self._services.thread(self.store.read, "runs"):
+            self._kept[row["id"]] = stored_of(row)
             if row["status"] in ACTIVE:
                 await self._take_up(row)
-            else:
-                self._services.hold(_stored(row)[0])
-        if not self._waits:  # a run that could not be taken up may need what nobody holds
-            await self._services.thread(self._services.sweep)
+        await self._tidy()
         self._sweeper = asyncio.ensure_future(self._sweep())
 
     def drain(self) -> None:
@@ -129,9 +130,9 @@ class Coordinator:
 
     async def enroll(self, message: Enroll) -> Enrolled:
         """A client with a token gets an id; the same client again gets the same one."""
-        for known, key in self._clients.keys.items():
-            if key == message.public_key:
-                return Enrolled(client=known, name=self._clients.names[known], federation=self.federation)
+        known = await self._enrolled(message.public_key)
+        if known is not None:
+            return known
         client = secrets.token_hex(8)
         token = hashlib.sha256(message.token.encode()).hexdigest()
         now = self._services.wall()
@@ -151,11 +152,23 @@ class Coordinator:
         try:
             await asyncio.wrap_future(self.store.write(*writes))
         except ConflictError as error:
+            known = await self._enrolled(message.public_key)  # the same request, twice at once
+            if known is not None:
+                return known
             raise ServerError(
                 "this token or this name was taken just now: ask for a new token", code="token"
             ) from error
         self._clients.keys[client], self._clients.names[client] = message.public_key, message.name
         return Enrolled(client=client, name=message.name, federation=self.federation)
+
+    async def _enrolled(self, key: bytes) -> Enrolled | None:
+        """The client of a key, if it is there: also one whose answer was lost with the store's."""
+        rows = await self._services.thread(self.store.read, "client_by_key", public_key=key)
+        if not rows or rows[0]["status"] != "active":
+            return None
+        client, name = rows[0]["id"], rows[0]["name"]
+        self._clients.keys[client], self._clients.names[client] = key, name
+        return Enrolled(client=client, name=name, federation=self.federation)
 
     async def check_in(self, client: Known, message: CheckIn, *, told: set[str]) -> Orders:
         """What a client is to do. It waits for work as long as the client asked, if there is none."""
@@ -194,13 +207,16 @@ class Coordinator:
         return conductor.seen(client.name)
 
     async def _wait(self, presence: _Presence, seconds: float) -> None:
-        presence.waiting = asyncio.Event()
+        if presence.waiting is not None:  # its connection is gone: who comes again has given it up
+            presence.waiting.set()
+        mine = presence.waiting = asyncio.Event()
         try:
-            await asyncio.wait_for(presence.waiting.wait(), seconds)
+            await asyncio.wait_for(mine.wait(), seconds)
         except TimeoutError:
             pass
         finally:
-            presence.waiting = None
+            if presence.waiting is mine:
+                presence.waiting = None
 
     def _pace(self) -> float:
         """When a client that does not wait comes again, spread so that many do not come at once."""
@@ -209,28 +225,29 @@ class Coordinator:
 
     def gone(self, client: Known) -> None:
         """A client's session ended."""
+        self._wake(client.name)
         self._clients.there.pop(client.name, None)
         for conductor in self._runs.values():
             conductor.gone(client.name)
 
     async def offer(self, client: Known, task: str, message: Upload) -> Missing | Verdict:
         """Which parts of a result are wanted."""
-        return await self._of(task).offer(client.name, task, message)
+        return await self._of(task).results.offer(client.name, task, message)
 
     def incoming(self, client: Known, task: str) -> Incoming:
         """Where the parts of a result go."""
-        return self._of(task).incoming(client.name, task)
+        return self._of(task).results.incoming(client.name, task)
 
     async def report(self, client: Known, task: str, message: Result) -> Verdict:
         """What becomes of a result."""
-        return await self._of(task).report(client.name, task, message)
+        return await self._of(task).results.report(client.name, task, message)
 
     async def part_done(self, client: Known, task: str, n: int) -> None:
         """A part is whole: nothing is to be done until the task is reported."""
 
     async def decline(self, client: Known, task: str, message: Declined) -> Verdict:
         """A client does not do a task."""
-        return await self._of(task).decline(client.name, task, message)
+        return await self._of(task).results.decline(client.name, task, message)
 
     def may_read(self, client: Known, blob: str) -> bool:
         """Whether a client's task names a blob."""
@@ -258,20 +275,24 @@ class Coordinator:
         run = secrets.token_hex(6)
         seed = secrets.randbits(63) if seed is None else seed
         model = await self._services.thread(closing.first_model, plan.algorithm, seed)
-        state = await self._services.thread(self.blobs.put_bytes, model.state)
-        call = await self._services.thread(self.blobs.put_bytes, model.call)
+        state, call = self._kept[run] = manifest_of(model.state), manifest_of(model.call)
         now = self._services.wall()
         row = {"id": run, "name": name, "plan": plan_bytes(plan), "plan_digest": plan.digest(),
                "rules": json.dumps(asdict(rules)), "seed": str(seed), "study": None, "status": "waiting", "reason": "",
                "state": msgspec.msgpack.encode(state),
                "model": msgspec.msgpack.encode(call), "created": now}  # fmt: skip
-        await asyncio.wrap_future(
-            self.store.write(Write("run_add", row), *self._audit("operator", "submitted", run, name))
-        )
+        try:
+            for data in (model.state, model.call):
+                await self._services.thread(self.blobs.put_bytes, data)
+            writes = [Write("run_add", row, wants=1), *self._audit("operator", "submitted", run, name)]
+            await asyncio.wrap_future(self.store.write(*writes))
+        except ConflictError as error:
+            del self._kept[run]
+            raise ServerError(f"there is a run called {name}: choose another name", code="name-taken") from error
         conductor = Conductor(self._services, RunFacts(run, name, plan, rules, seed), model, (state, call))
         self._plans[plan.digest()] = plan
-        self._runs[run] = conductor
         await conductor.restore()
+        self._runs[run] = conductor
         self._wake_all()
         return run
 
@@ -372,7 +393,7 @@ class Coordinator:
             self._waits[row["id"]] = f"it cannot go on: {error}"
             return
         facts = RunFacts(row["id"], row["name"], plan, Rules(**json.loads(row["rules"])), int(row["seed"]))
-        conductor = Conductor(self._services, facts, model, _stored(row))
+        conductor = Conductor(self._services, facts, model, stored_of(row))
         self._runs[row["id"]] = conductor
         await conductor.restore()
 
@@ -385,8 +406,23 @@ class Coordinator:
     def _read_model(self, row: Mapping[str, Any]) -> tuple[Plan, closing.Model]:
         """A run's plan, and its model after the last closed round."""
         plan = self._plans.get(row["plan_digest"]) or rebuilt(bytes(row["plan"]))
-        data = self.blobs.path(blob_id(_stored(row)[0])).read_bytes()
+        data = self.blobs.path(blob_id(stored_of(row)[0])).read_bytes()
         return plan, closing.model_of(plan.algorithm, int(row["seed"]), data)
+
+    def _needed(self) -> set[str]:
+        """The blobs that some run needs: what it goes on from, or its last model."""
+        stored = (self._kept[run] for run in self._kept.keys() - self._runs.keys())
+        idle = {blob_id(manifest) for pair in stored for manifest in pair}
+        return idle.union(*(conductor.needs() for conductor in self._runs.values()))
+
+    async def _tidy(self) -> None:
+        """Deletes what nobody needs and nobody comes back for."""
+        try:
+            await self._services.thread(lambda: self.blobs.sweep(older_s=ARRIVING_S))
+            if not self._waits:  # a run that could not be taken up may need what nobody names
+                await self._services.sweep()
+        except StoreError as error:
+            logs.failure("what nobody needs could not be deleted", error)
 
     def _wake(self, name: str) -> None:
         presence = self._clients.there.get(name)
@@ -404,19 +440,18 @@ class Coordinator:
 
     async def _sweep(self) -> None:
         """Notices clients that did not come again."""
+        tidied = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(5.0)
             now = asyncio.get_running_loop().time()
+            if now > tidied + TIDY_S:
+                tidied = now
+                await self._tidy()
             for name, presence in list(self._clients.there.items()):
                 if presence.waiting is None and presence.due < now:
                     del self._clients.there[name]
                     for conductor in self._runs.values():
                         conductor.gone(name)
-
-
-def _stored(row: Mapping[str, Any]) -> tuple[Manifest, Manifest]:
-    decode = msgspec.msgpack.Decoder(Manifest).decode
-    return decode(row["state"]), decode(row["model"])
 
 
 def _round_view(row: Mapping[str, Any]) -> RoundView:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
+from shoal.errors import StoreError
+from shoal.server import logs
 from shoal.server.audit import audit_writes
 from shoal.store.blobs import Blobs
 from shoal.store.store import Store, Write
@@ -30,25 +31,24 @@ class Services:
     """Called with a client's name when there is news for it."""
     changed: Callable[[str, str], None]
     """Called with a run and its new status."""
-    _holders: Counter[str] = field(default_factory=Counter[str])
+    needed: Callable[[], set[str]]
+    """The blobs that some run needs, by id: asked before any is deleted, so that nothing has to be counted."""
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
 
-    def hold(self, *manifests: Manifest) -> None:
-        """Keeps blobs until each `let_go` of each: two runs may have the same one."""
-        self._holders.update(blob_id(manifest) for manifest in manifests)
-
     def let_go(self, *manifests: Manifest) -> None:
-        """Deletes the blobs that nobody else holds."""
-        for name in map(blob_id, manifests):
-            self._holders[name] -= 1
-            if self._holders[name] <= 0:
-                del self._holders[name]
-                self.blobs.delete(name)
+        """Deletes those of some blobs that no run needs any more."""
+        self._delete({blob_id(manifest) for manifest in manifests})
 
-    def sweep(self) -> None:
-        """Deletes the blobs that nobody holds: what a crash left behind."""
-        for name in set(self.blobs.ids()) - set(self._holders):
-            self.blobs.delete(name)
+    async def sweep(self) -> None:
+        """Deletes every blob that no run needs: what a crash left behind, or a result whose report never came."""
+        self._delete(set(await self.thread(lambda: list(self.blobs.ids()))))
+
+    def _delete(self, blobs: set[str]) -> None:
+        for blob in blobs - self.needed() if blobs else ():
+            try:
+                self.blobs.delete(blob)
+            except StoreError as error:  # it is found again by the next sweep
+                logs.failure("a blob could not be deleted", error)
 
     async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a call gives that would hold up everybody else."""

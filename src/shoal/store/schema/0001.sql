@@ -36,7 +36,8 @@ CREATE TABLE runs (
     state {blob},
     model {blob},
     created {real} NOT NULL,
-    updated {real} NOT NULL
+    updated {real} NOT NULL,
+    step BIGINT NOT NULL
 );
 
 CREATE TABLE rounds (

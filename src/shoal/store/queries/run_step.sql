@@ -1,0 +1,1 @@
+UPDATE runs SET step = step + 1 WHERE id = :id AND step = :step
