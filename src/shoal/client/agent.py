@@ -137,7 +137,7 @@ class Agent:
             self._begin()
         if self._working is not None:
             self._wake.wait(max(orders.wait_s, IDLE_S))
-        elif orders.draining or orders.wait_s > 0 or not (orders.tasks or orders.runs or self._hold_s):
+        elif orders.draining or orders.wait_s > 0 or orders.tasks or not (orders.runs or self._hold_s):
             self._stop.wait(max(orders.wait_s, DRAINING_S if orders.draining else IDLE_S))
 
     def _check_in(self, wait_s: float) -> Orders:

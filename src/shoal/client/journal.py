@@ -23,6 +23,8 @@ from shoal.wire.messages import Manifest, RunInfo, Task
 VERSION = 1
 KEPT = 1000
 """So many tasks that are settled stay in the journal."""
+ABANDONED_S = 7 * 86_400.0
+"""A download that nobody went on with for so long is removed."""
 
 Stage = Literal["taken", "trained", "settled"]
 
@@ -82,7 +84,8 @@ class Journal:
         return [decode(info, RunInfo) for (info,) in self._read("SELECT info FROM runs ORDER BY run")]
 
     def prune(self) -> None:
-        """Drops the runs that no open task is of: a server tells of its runs again in each session."""
+        """Drops the runs that no open task is of, which a server tells of again, and what came of blobs long ago."""
+        self.blobs.sweep(older_s=ABANDONED_S)
         with self._change("pruned") as do:
             do("DELETE FROM runs WHERE run NOT IN (SELECT run FROM tasks WHERE stage <> 'settled')")
 

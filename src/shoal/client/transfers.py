@@ -11,7 +11,8 @@ from shoal.wire.messages import INLINE_BYTES, Manifest, Missing, Result, Upload,
 
 TRIES = 5
 """How often a part may come damaged, and how often an upload is begun again, before that is an error."""
-_BEGUN_AGAIN = frozenset({"not-offered", "incomplete", "conflict"})
+_BEGUN_AGAIN = frozenset({"not-offered", "incomplete", "conflict", "task-unknown"})
+"""A part is refused where its upload is not known any more, or not wanted: the next offer tells which."""
 
 
 def download(connection: Connection, blobs: Blobs, manifest: Manifest, *, most_bytes: int) -> str:
@@ -56,7 +57,7 @@ def report(connection: Connection, blobs: Blobs, task: str, *, manifest: Manifes
         try:
             verdict = _upload(connection, blobs, task, manifest)
             return verdict or _reported(connection, task, Result(manifest=manifest, train_s=train_s))
-        except ServerError as error:  # the server was restarted between two parts, and knows what is on its disk
+        except ServerError as error:
             if error.code not in _BEGUN_AGAIN or attempt == TRIES - 1:
                 raise
     raise AssertionError  # the last turn of the loop returns or raises
