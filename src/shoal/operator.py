@@ -62,12 +62,11 @@ class Operator:
         self._pool = urllib3.PoolManager(maxsize=2, **tls)
 
     @classmethod
-    def at(cls, folder: str | Path) -> Operator:
+    def at(cls, folder: str | Path, *, token_file: Path | None = None) -> Operator:
         """The server of a folder on this machine; SettingError if none has served from it."""
         folder = Path(folder)
-        address = Address.of(folder)
-        return cls(address.url, token=token_of(folder / "operator.token"), trusted=address.certificate,
-                   host=address.host)  # fmt: skip
+        address, token = Address.of(folder), token_of(token_file or folder / "operator.token")
+        return cls(address.url, token=token, trusted=address.certificate, host=address.host)
 
     def __enter__(self) -> Operator:
         return self

@@ -9,7 +9,7 @@ from typing import Annotated
 import jax
 import typer
 
-from shoal.cli import demo, new, plan, simulate
+from shoal.cli import clients, commands, demo, logs, model, new, plan, runs, serve, show, simulate, token
 from shoal.data.packages import cache
 from shoal.errors import ShoalError
 
@@ -19,6 +19,17 @@ app.add_typer(demo.app, name="demo")
 app.command("new")(new.command)
 app.command("simulate")(simulate.command)
 app.command("plan")(plan.command)
+app.command("serve")(serve.command)
+app.command("token")(token.command)
+app.command("runs")(runs.command)
+app.command("show")(show.command)
+app.command("logs")(logs.command)
+app.command("pause")(commands.pause)
+app.command("resume")(commands.resume)
+app.command("cancel")(commands.cancel)
+app.command("model")(model.command)
+app.command("clients")(clients.clients)
+app.command("revoke")(clients.revoke)
 
 
 def _show_version(wanted: bool) -> None:

@@ -49,7 +49,7 @@ async def nothing() -> None:
 class Address:
     """How operators on the server's own machine reach it: `server.json` in its folder.
 
-    `host` is what the certificate says, and `certificate` the file that is trusted, None without TLS.
+    `host` is whom the certificate is for, and `certificate` the file that is trusted, None without TLS.
     """
 
     url: str
@@ -198,7 +198,7 @@ class Federation:
         named = self.tls.hosts[0] if self.tls is not None and self.tls.hosts else self.place.host
         self.url = f"{scheme}://{_bracketed(named)}:{port}"
         local = _HERE[1] if _is_any(self.place.host) else self.place.host
-        certificate = None if self.tls is None else str(self.tls.certificate.absolute())
+        certificate = None if self.tls is None else str((self.tls.authority or self.tls.certificate).absolute())
         address = Address(f"{scheme}://{_bracketed(local)}:{port}", named, certificate)
         write_whole(self.folder / "server.json", json.dumps(asdict(address)).encode(), mode=0o600)
 

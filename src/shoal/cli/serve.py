@@ -1,0 +1,162 @@
+"""`shoal serve study.py`: a server, and a run of the study on it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shoal.cli.durations import seconds
+from shoal.cli.operating import FOLDER
+from shoal.cli.rounds import Watch
+from shoal.cli.study_file import StudyFile, load
+from shoal.cli.tables import print_json
+from shoal.errors import SettingError
+from shoal.plan import Plan
+from shoal.rounds.rules import Rules
+from shoal.server import logs
+from shoal.server.federation import Federation, log_to_file
+from shoal.server.serving import Serving
+
+Study = Annotated[
+    Path | None, typer.Argument(help="A Python file that defines a plan. Without: the runs that are there.")
+]
+Name = Annotated[str | None, typer.Option(help="The run's name: the study file's, if not said.")]
+Clients = Annotated[
+    int | None, typer.Option(min=1, help="A round opens when so many are there, and closes with no fewer.")
+]
+AtLeast = Annotated[int | None, typer.Option(min=1, help="With how many a round may close at its deadline.")]
+Deadline = Annotated[str | None, typer.Option(help="How long a round may take: 90s, 30m, 1h. 1h if not said.")]
+Over = Annotated[float | None, typer.Option(help="Ask so many times the cohort, and close with the first that come.")]
+Buffer = Annotated[int | None, typer.Option(min=1, help="No rounds: a new model after so many contributions.")]
+Seed = Annotated[int | None, typer.Option(help="Decides first model and cohorts, as in a simulation; else drawn.")]
+Hosts = Annotated[
+    list[str] | None, typer.Option("--public-host", help="A name by which clients call this machine. May be repeated.")
+]
+
+
+def command(
+    study: Study = None,
+    name: Name = None,
+    clients: Clients = None,
+    at_least: AtLeast = None,
+    deadline: Deadline = None,
+    over_selection: Over = None,
+    buffer: Buffer = None,
+    seed: Seed = None,
+    until_done: Annotated[bool, typer.Option("--until-done", help="End when the run has.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where everything is kept; the same folder goes on.")] = FOLDER,
+    federation: Annotated[str | None, typer.Option(help="The federation's name, said once.")] = None,
+    store: Annotated[str | None, typer.Option(help="A store's URL, such as postgresql://user@host/shoal.")] = None,
+    host: Annotated[str, typer.Option(help="The address to serve at; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8433,
+    public_host: Hosts = None,
+    cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM. Its own if none is given.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's key, PEM, without a password.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP, on this machine only.")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="The log to stderr, in place of progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON when it serves, and at the end.")] = False,
+) -> None:
+    """Serve a study: its rounds go on with the clients that join, until it is told to end."""
+    found = None if study is None else load(study)
+    rules = None if found is None else _rules(found.plan, clients, at_least, deadline, over_selection, buffer)
+    if found is None and (until_done or name or rules or seed is not None):
+        raise SettingError("these options are for a run: name a study file")
+    server = Federation.at(
+        folder, name=federation, store=store, host=host, port=port, hosts=public_host or (), certificate=cert, key=key,
+        insecure=insecure, plans=() if found is None else (found.plan,),
+    )  # fmt: skip
+    if log_json:
+        logs.to_stream()
+    else:
+        log_to_file(folder)
+    with _stopping() as stop, server.running() as serving:
+        run = None if found is None else _begun(serving, server, found, name=name, rules=rules, seed=seed)
+        _tell(server, run, found, as_json=as_json)
+        if run is None:
+            stop.wait()
+        else:
+            _attend(Watch(serving, server, run, quiet=log_json), stop, until_done=until_done, as_json=as_json)
+
+
+def _rules(
+    plan: Plan, clients: int | None, at_least: int | None, deadline: str | None, over: float | None, buffer: int | None
+) -> Rules | None:
+    """The rules that were said; None if none was."""
+    said: dict[str, Any] = {
+        "wait_for": clients, "at_least": at_least or clients, "over_selection": over, "buffer": buffer,
+        "deadline_s": None if deadline is None else seconds(deadline),
+    }  # fmt: skip
+    given = {name: value for name, value in said.items() if value is not None}
+    return Rules(**{"at_least": max(2, plan.min_clients), **given}) if given else None
+
+
+def _begun(
+    serving: Serving, server: Federation, study: StudyFile, *, name: str | None, rules: Rules | None, seed: int | None
+) -> str:
+    """The run's id, begun now or before."""
+    begun = server.submit_once(study.plan, name=name or study.path.stem, rules=rules, seed=seed)
+    return serving.call(begun, timeout_s=None)
+
+
+def _tell(server: Federation, run: str | None, study: StudyFile | None, *, as_json: bool) -> None:
+    """Says where it serves, and what a site needs to join."""
+    name, authority = server.coordinator.federation, server.tls.authority if server.tls else None
+    fingerprint = server.tls.fingerprint if server.tls else ""
+    if as_json:
+        print_json({
+            "federation": name, "url": server.url, "folder": str(server.folder), "run": run, "fingerprint": fingerprint,
+            "authority": None if authority is None else str(authority),
+        })  # fmt: skip
+        sys.stdout.flush()
+        return
+    lines = [("federation", f"{name} at {server.url}"), ("folder", str(server.folder))]
+    if authority is not None:
+        lines += [("authority", f"{authority}"), ("fingerprint", f"{fingerprint} (SHA-256)")]
+    if study is not None:
+        lines.append(("plan", study.plan.digest()))
+    for word, text in lines:
+        typer.echo(f"{word:<13}{text}", err=True)
+    trust = f" --fingerprint {fingerprint.replace(':', '').lower()}" if fingerprint else ""
+    typer.echo(
+        f"\nFor each site a token:   shoal token --folder {server.folder} --label NAME"
+        f"\nAt the site:             shoal join {server.url}{trust} --token TOKEN --name NAME --data FILE_OR_URL\n",
+        err=True,
+    )
+
+
+def _attend(watch: Watch, stop: threading.Event, *, until_done: bool, as_json: bool) -> None:
+    """Shows the rounds until the server is told to end, or the run has ended."""
+    with watch.shown():
+        while not stop.wait(0.25):
+            over = watch.look()
+            if over and until_done:
+                break
+    found = watch.run()
+    if as_json:
+        print_json(found)
+    if until_done and found.status != "completed":
+        raise typer.Exit(0 if stop.is_set() else 1)
+
+
+@contextmanager
+def _stopping() -> Generator[threading.Event]:
+    """Set by SIGTERM and by the first Ctrl-C; the second Ctrl-C does not wait for what is under way."""
+    stop = threading.Event()
+
+    def told(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
