@@ -2,13 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint torch bench clean
+.PHONY: install demo test soak lint torch bench clean
 
 install: .venv/installed
 demo: .venv/installed
 	$(BIN)/shoal demo hospitals
 test: .venv/developed
 	$(BIN)/pytest -n auto
+soak: .venv/developed  # every fault of a network, on SQLite and PostgreSQL, for half an hour
+	$(BIN)/pytest -m soak tests/chaos
 lint: .venv/developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,0 +1,265 @@
+"""A server's process that is killed and started again, the agents of its sites, and what must be true at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import urllib3
+
+import tests
+from shoal.client.agent import Agent
+from shoal.client.events import Event
+from shoal.client.ledger import Ledger
+from shoal.server import closing
+from shoal.server.audit import verify
+from shoal.server.certificates import development_certificates
+from shoal.server.records import stored_of
+from shoal.store.blobs import Blobs
+from shoal.store.faults import VARIABLE
+from shoal.store.store import Store, open_store
+from shoal.wire.blobs import blob_id
+from tests.chaos.agent import joined
+from tests.chaos.study import PLANS, SEED, SITES, wanted
+
+ROOT = Path(tests.__file__).parent.parent
+OVER = ("completed", "failed", "cancelled", "paused")
+
+
+class Process:
+    """A process of the tests, whose standard output is kept line by line."""
+
+    def __init__(self, module: str, *arguments: str, **environment: str) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"tests.chaos.{module}", *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name != VARIABLE} | environment,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip())
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_for(self, told: str, *, times: int = 1, within_s: float = 60.0) -> None:
+        """Returns when lines say something so often; fails if the process ends before."""
+        with self._news:
+            self._news.wait_for(lambda: self.said(told) >= times or not self._reader.is_alive(), within_s)
+            assert self.said(told) >= times, (told, self.lines[-10:])
+
+    def said(self, told: str) -> int:
+        return sum(told in line for line in self.lines)
+
+    def kill(self) -> None:
+        """As a power cut does, but that the disk keeps what it was given."""
+        self._process.kill()
+        self.ended()
+
+    def stop(self) -> int:
+        """Asks it to end."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self, *, within_s: float = 60.0) -> int:
+        """Waits for its end; how it ended."""
+        code = self._process.wait(within_s)
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+
+class Cluster:
+    """One folder with a server and its sites. Agents are threads here, unless a test wants processes."""
+
+    def __init__(self, folder: Path, plan: str = "small", *, store: str | None = None) -> None:
+        self.folder, self.plan = folder, plan
+        self.store = store or str(folder / "server" / "store.sqlite")
+        self.tls = development_certificates(folder / "server" / "certificates", ["127.0.0.1", "localhost"])
+        self.authority = str(self.tls.authority)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.server: Process | None = None
+        self.events: dict[str, list[Event]] = {name: [] for name in SITES.names}
+        self.failures: dict[str, BaseException] = {}
+        self._agents: dict[str, Agent] = {}
+        self._threads: list[threading.Thread] = []
+        self._processes: list[Process] = []
+        self._http = urllib3.PoolManager(ca_certs=self.authority, retries=False, timeout=5.0)
+        self._leaving = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._leaving.set()
+        for agent in self._agents.values():
+            agent.stop()
+        for thread in self._threads:
+            thread.join(60)
+        for process in (*self._processes, *([self.server] if self.server else [])):
+            if process.alive():
+                process.kill()
+
+    # the server
+
+    def serve(self, crash: str | None = None, **environment: str) -> Process:
+        """Starts the server; it may die before it is ready, if that is asked for."""
+        given = {VARIABLE: crash} if crash else {}
+        self.server = Process(
+            "serve", str(self.folder / "server"), str(self.port), self.plan, self.store, **given, **environment
+        )
+        if crash is None:
+            self.server.wait_for("https://")
+        return self.server
+
+    def survive(self, crashes: Iterable[str], *, within_s: float = 240.0) -> None:
+        """Serves to the run's end, and dies once at each of these points on the way."""
+        for crash in crashes:
+            code = self.serve(crash).ended(within_s=within_s)
+            assert code == -signal.SIGKILL, (crash, code)
+        self.serve()
+        self.wait_over(within_s=within_s)
+
+    def ask(self, method: str, path: str) -> Any:
+        """What the operators' API answers; None while there is no server."""
+        token = (self.folder / "server" / "operator.token").read_text().strip()
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            answer = self._http.request(method, self.url + path, headers={"authorization": f"Bearer {token}"})
+            if answer.status == 200:
+                return json.loads(answer.data)
+        return None
+
+    def run(self) -> Any:
+        return self.ask("GET", "/v1/runs/study")
+
+    def wait_until(self, true: Callable[[Any], bool], *, within_s: float = 120.0) -> Any:
+        """The run, when something is true of it."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            view = self.run()
+            if view is not None and true(view):
+                return view
+            if self.failures:
+                raise AssertionError(self.failures)
+            time.sleep(0.05)
+        raise AssertionError(("it did not come to that", self.run(), self.log()[-5:]))
+
+    def wait_over(self, *, within_s: float = 120.0) -> Any:
+        """The run, when nothing of it is to come."""
+        return self.wait_until(lambda view: view["status"] in OVER, within_s=within_s)
+
+    def wait_round(self, round: int) -> Any:
+        """The run, when so many rounds are closed."""
+        return self.wait_until(lambda view: view["round"] >= round)
+
+    def log(self) -> list[dict[str, Any]]:
+        with contextlib.suppress(FileNotFoundError):
+            return [json.loads(line) for line in (self.folder / "server" / "log.jsonl").read_text().splitlines()]
+        return []
+
+    # sites
+
+    def home(self, name: str) -> Path:
+        return self.folder / name
+
+    def join(self, *names: str, url: str | None = None) -> None:
+        """Starts agents in threads."""
+        for name in names or SITES.names:
+            self._threads.append(threading.Thread(target=self._live, args=(name, url or self.url)))
+            self._threads[-1].start()
+
+    def _live(self, name: str, url: str) -> None:
+        try:
+            tell = self.events[name].append
+            with joined(self.home(name), url, Path(self.authority).read_text(), name, tell=tell) as agent:
+                self._agents[name] = agent
+                if self._leaving.is_set():
+                    agent.stop()
+                agent.run()
+        except BaseException as error:
+            if not self._leaving.is_set():
+                self.failures[name] = error
+
+    def agent(self, name: str, *, home: Path | None = None, url: str | None = None, **environment: str) -> Process:
+        """Starts an agent in a process of its own."""
+        arguments = (str(home or self.home(name)), url or self.url, self.authority, name)
+        self._processes.append(Process("agent", *arguments, **environment))
+        return self._processes[-1]
+
+    # the law
+
+    def check(self) -> None:
+        """Ends the server, and looks at what it left: the simulation's model, and nothing lost or counted twice."""
+        assert self.server is not None and self.server.stop() == 0
+        with self.opened() as store:
+            check_rows(store, PLANS[self.plan].rounds)
+            (row,) = store.read("runs")
+            stored = stored_of(row)
+        blobs = Blobs(self.folder / "server" / "blobs")
+        model = closing.model_of(PLANS[self.plan].algorithm, SEED, blobs.path(blob_id(stored[0])).read_bytes())
+        assert np.array_equal(np.asarray(model.run.state.vector), wanted(self.plan))
+        assert set(blobs.ids()) <= set(map(blob_id, stored))
+        for name in SITES.names:
+            with Ledger.existing(self.home(name) / "ledger.db") as ledger:
+                assert ledger.verify() == ()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Store]:
+        """The store, while no server has it."""
+        store = open_store(self.store)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def check_rows(store: Store, rounds: int) -> None:
+    """Every round is closed once, with every site counted once in it, and the audit log holds together."""
+    (run,) = store.read("runs")
+    assert (run["status"], run["round"]) == ("completed", rounds)
+    history = store.read("rounds", run=run["id"])
+    closed = [(row["round"], row["attempt"]) for row in history if row["status"] == "closed"]
+    assert [round for round, _ in closed] == list(range(rounds))
+    assert all(row["status"] in ("closed", "abandoned") for row in history)
+    assert all(row["clients"] == len(SITES.names) for row in history if row["status"] == "closed")
+    for round, attempt in closed:
+        tasks = store.read("tasks_of_round", run=run["id"], round=round, attempt=attempt)
+        summed = Counter(row["client"] for row in tasks if row["summed"] == round)
+        assert summed == Counter(SITES.names), (round, attempt, tasks)
+        assert all(row["status"] == "counted" for row in tasks if row["summed"] is not None)
+    assert verify(store).rows > 2 * rounds

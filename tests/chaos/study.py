@@ -1,0 +1,41 @@
+"""What the tests of faults run: small plans, four sites, and the model that a simulation makes of them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+import shoal
+from shoal import models
+from shoal.rounds.rules import Rules
+from tests.conftest import classification
+
+SEED = 5
+SITES = classification(sizes=(16, 16, 16))  # of one size, so that a turn is compiled once
+SPARSE = shoal.Remember(shoal.TopK(0.4)) >> shoal.PlainSum() >> shoal.Mean()
+GRID = shoal.Clip(0.5) >> shoal.Quantize(1e-4) >> shoal.PlainSum() >> shoal.Mean()
+RULES = Rules(at_least=len(SITES.names), deadline_s=600.0)
+
+
+def _plan(model: object, aggregation: object, rounds: int) -> shoal.Plan:
+    return shoal.Plan(shoal.FedAvg(model, batch_size=8, aggregation=aggregation), rounds=rounds)
+
+
+PLANS = {
+    "small": _plan(models.logistic(4), SPARSE, 3),  # its clients remember, and its results travel inside messages
+    "long": _plan(models.logistic(4), SPARSE, 12),
+    "large": _plan(models.mlp(4, hidden=(300, 300)), GRID, 3),  # its results are uploaded in parts
+    "endless": _plan(models.logistic(4), SPARSE, 1000),
+}
+
+
+@cache
+def wanted(plan: str) -> np.ndarray:
+    """The model of a simulation."""
+    return np.asarray(shoal.simulate(PLANS[plan], SITES, seed=SEED, runtime="local", progress="off").vector)
+
+
+def columns(name: str) -> dict[str, np.ndarray]:
+    """A site's data."""
+    return {column: np.array(SITES[name].rows(column)) for column in "xy"}
