@@ -18,9 +18,10 @@ def stream() -> Iterator[io.StringIO]:
     written = io.StringIO()
     handler = logs.to_stream(written, level=logging.INFO)
     yield written
-    logs.log.removeHandler(handler)
-    logs.log.propagate = True
-    logs.log.setLevel(logging.NOTSET)
+    for logger in (logs.log, logging.getLogger("uvicorn.error")):
+        logger.removeHandler(handler)
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -53,6 +54,11 @@ def test_a_defect_is_logged_with_its_place_and_without_its_words(stream: io.Stri
     assert line["error"] == "ValueError"
     assert "somebody" not in stream.getvalue()
     assert "test_logs.py" in str(line["trace"])
+
+
+def test_what_is_no_http_is_logged_in_the_same_form(stream: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    assert lines(stream)[0]["event"] == "Invalid HTTP request received."
 
 
 def test_shoals_own_sentences_are_logged(stream: io.StringIO) -> None:

@@ -17,6 +17,7 @@ IDS = ("request", "run", "round", "attempt", "task", "client", "actor")
 DETAILS = ("route", "status", "code", "seconds", "bytes", "clients", "reason", "verdict", "outcome")
 
 log = logging.getLogger("shoal.server")
+_HTTP = logging.getLogger("uvicorn.error")  # requests that are no HTTP, answers that were cut off
 
 
 def event(level: int, text: str, **said: Any) -> None:
@@ -39,9 +40,10 @@ def to_stream(stream: IO[str] | None = None, *, level: int = logging.INFO) -> lo
     """Sends the log to a stream, stderr by default; the handler, for whoever wants to take it away again."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Lines())
-    log.addHandler(handler)
-    log.setLevel(level)
-    log.propagate = False
+    for logger, lowest in ((log, level), (_HTTP, max(level, logging.WARNING))):
+        logger.addHandler(handler)
+        logger.setLevel(lowest)
+        logger.propagate = False
     return handler
 
 
