@@ -301,6 +301,7 @@ class App:
         await _text(exchange, 200, "up\n")
 
     async def _readiness(self, exchange: Exchange) -> None:
+        self._limit(exchange)
         why_not = "draining" if self.draining else await self._unwritable()
         await _text(exchange, 503 if why_not else 200, f"{why_not or 'ready'}\n")
 
@@ -320,6 +321,7 @@ class App:
         return why_not
 
     async def _figures(self, exchange: Exchange) -> None:
+        self._limit(exchange)
         text = self.metrics.text(self.coordinator.runs(), online=len(self.sessions))
         await exchange.whole(200, [(b"content-type", CONTENT_TYPE)], text)
 

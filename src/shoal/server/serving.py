@@ -167,13 +167,13 @@ async def _serve(app: App, place: Place, *, start: Start, ready: Callable[[str],
 
 
 async def _drained(server: asyncio.AbstractServer, state: ServerState, *, within_s: float) -> None:
-    """Lets requests end that are under way, while `/readyz` says that no others are to come."""
-    until = asyncio.get_running_loop().time() + within_s
-    while state.tasks and asyncio.get_running_loop().time() < until:
-        await asyncio.sleep(0.02)
+    """Takes no new connection, and lets requests end that are under way: each is the last of its connection."""
     server.close()
     for connection in list(state.connections):
         connection.shutdown()
+    until = asyncio.get_running_loop().time() + within_s
+    while state.tasks and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(0.02)
     for task in list(state.tasks):
         task.cancel()
     await asyncio.gather(*state.tasks, return_exceptions=True)
