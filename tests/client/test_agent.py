@@ -423,7 +423,7 @@ def test_a_stop_in_the_middle_of_work_gives_the_task_back_within_seconds(server,
 PROCESS = """
     import sys
     import numpy as np
-    from shoal.client.agent import Agent
+    from shoal.client.agent import Agent, end_process
     from shoal.client.identity import Home
     from shoal.client.policy import Policy, PolicyFile
 
@@ -431,8 +431,11 @@ PROCESS = """
         def load(self, plan):
             return {"x": np.ones((6, 4), np.float32), "y": np.array([0, 1] * 3)}
 
-    with Agent(Home(sys.argv[1]), Data(), policy=Policy(allow="any"), tell=lambda e: print(e, flush=True)) as agent:
+    policy = Policy(allow="any")
+    with Agent(Home(sys.argv[1]), Data(), policy=policy, grace_s=0.5, tell=lambda e: print(e, flush=True)) as agent:
         agent.run()
+        if agent.working:
+            end_process(0)
 """
 
 
@@ -456,6 +459,18 @@ def test_sigterm_ends_a_process_whose_check_in_is_held_with_exit_status_0(server
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert time.monotonic() - asked < 15 and "counted" in out and out.rstrip().endswith("stopped: as it was asked")
+
+
+def test_sigterm_in_the_middle_of_compiled_work_gives_the_task_back_and_ends_with_exit_status_0(server, site):
+    endless = shoal.Plan(shoal.FedAvg(models.mlp(4, hidden=(200, 200)), epochs=10**6, batch_size=4), rounds=1)
+    server.runs, server.tasks = [info(endless)], [task(server, plan=endless)]
+    command = [sys.executable, "-c", textwrap.dedent(PROCESS), str(site.home.folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until(lambda: server.check_ins and server.check_ins[-1].busy, 60)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, out
+    assert server.declined["r1-0-0-0"].reason == "interrupted" and out.rstrip().endswith("stopped: as it was asked")
 
 
 def test_a_process_killed_in_the_middle_of_its_work_is_followed_by_one_that_does_it(server, site):

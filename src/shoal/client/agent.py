@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from shoal.client.backoff import Backoff
 from shoal.client.connection import Connection
+from shoal.client.consent import Consent
 from shoal.client.doing import Doer, Source
 from shoal.client.events import Event, Stopped
 from shoal.client.identity import Home
@@ -49,7 +52,7 @@ class Agent:
         home: Home,
         source: Source,
         *,
-        policy: Policy | PolicyFile,
+        policy: Policy | PolicyFile | Consent,
         plans: Sequence[Plan] = (),
         hold_s: float = HOLD_S,
         grace_s: float = GRACE_S,
@@ -94,6 +97,14 @@ class Agent:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def working(self) -> bool:
+        """Whether a thread still works on a task; after a stop in the middle of one, until that ends by itself.
+
+        The interpreter does not survive its own end while compiled code runs: a program then ends by `end_process`.
+        """
+        return self._working is not None
 
     def step(self, *, wait_s: float = 0.0) -> float:
         """One check-in and the work that it leads to, here and now; how long the server says to wait."""
@@ -221,3 +232,10 @@ class Agent:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def end_process(status: int) -> NoReturn:
+    """Ends the process at once, with what was printed: for the end of a program whose agent is still `working`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
