@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from shoal.client.consent import Consent
 from shoal.client.events import Event, Refused, Welcomed
 from shoal.client.ledger import Ledger
 from shoal.client.policy import Allowed, Denied, Policy, PolicyFile, judge
@@ -35,7 +36,7 @@ class Runs:
 
     def __init__(
         self,
-        policy: Policy | PolicyFile,
+        policy: Policy | PolicyFile | Consent,
         ledger: Ledger,
         *,
         plans: Sequence[Plan] = (),
@@ -99,8 +100,17 @@ class Runs:
         if known.plan is None:
             return Denied((known.why_not,))
         try:
-            policy = self._policy if isinstance(self._policy, Policy) else self._policy.policy()
+            policy = self._policy_for(known.plan, known.info)
         except PolicyError as error:
             return Denied((str(error),))
         past = self._ledger.past(self._now(), study_file=known.local)
         return judge(policy, known.plan, known.info, past)
+
+    def _policy_for(self, plan: Plan, info: RunInfo) -> Policy:
+        match self._policy:
+            case Policy():
+                return self._policy
+            case PolicyFile():
+                return self._policy.policy()
+            case Consent():
+                return self._policy.policy(plan, info)

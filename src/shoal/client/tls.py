@@ -49,11 +49,14 @@ def is_loopback(host: str) -> bool:
 
 
 class Pool:
-    """Connections to a server whose certificate comes from `authority` (PEM), or else from whom the system trusts."""
+    """Connections to a server whose certificate comes from `authority` (PEM), or else from whom the system trusts.
 
-    def __init__(self, server: str, *, authority: str | None) -> None:
+    With another `context` it is that one who says what is trusted.
+    """
+
+    def __init__(self, server: str, *, authority: str | None, context: ssl.SSLContext | None = None) -> None:
         self._live: WeakSet[HTTPConnection] = WeakSet()
-        self.manager = self._made(server, _context(authority))
+        self.manager = self._made(server, context or _context(authority))
         self.manager.pool_classes_by_scheme = _tracked(self._live)
 
     def cut(self) -> None:
