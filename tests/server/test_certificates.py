@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import ssl
@@ -19,7 +20,7 @@ from shoal.server.certificates import Tls, development_certificates, given_certi
 NOW = datetime.now(UTC)
 
 
-def shaken(tls: Tls, host: str, *, newest: ssl.TLSVersion | None = None) -> str:
+def shaken(tls: Tls, host: str, *, newest: ssl.TLSVersion | None = None, context: ssl.SSLContext | None = None) -> str:
     """The version of TLS that a client agrees on that trusts nothing but the authority."""
     ours, theirs = socket.socketpair()
     client = ssl.create_default_context(cafile=str(tls.authority))
@@ -28,7 +29,7 @@ def shaken(tls: Tls, host: str, *, newest: ssl.TLSVersion | None = None) -> str:
 
     def serve() -> None:
         try:
-            with tls.context().wrap_socket(ours, server_side=True) as secure:
+            with (context or tls.context()).wrap_socket(ours, server_side=True) as secure:
                 secure.recv(1)
         except OSError:
             pass
@@ -91,6 +92,15 @@ def test_a_certificate_is_renewed_before_its_end_by_the_same_authority(tmp_path:
     assert shaken(second, "127.0.0.1") == "TLSv1.3"
 
 
+def test_connections_after_a_renewal_have_the_new_certificate(tmp_path: Path) -> None:
+    old = development_certificates(tmp_path, ["127.0.0.1"], now=NOW - timedelta(days=91))
+    context = old.context()
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        shaken(old, "127.0.0.1", context=context)
+    old.refresh(context)
+    assert shaken(old, "127.0.0.1", context=context) == "TLSv1.3"
+
+
 def test_another_host_gets_another_certificate_by_the_same_authority(tmp_path: Path) -> None:
     first = development_certificates(tmp_path, ["127.0.0.1"])
     second = development_certificates(tmp_path, ["127.0.0.1", "new.example"])
@@ -106,8 +116,6 @@ def test_an_authority_that_ends_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_the_authoritys(tmp_path: Path) -> None:
-    import hashlib
-
     tls = development_certificates(tmp_path, ["127.0.0.1"])
     assert tls.authority is not None
     der = ssl.PEM_cert_to_DER_cert(tls.authority.read_text())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import urllib3
 
 from shoal.errors import SettingError
 from shoal.server.app import App
-from shoal.server.certificates import Tls
+from shoal.server.certificates import Tls, development_certificates
 from shoal.server.operators import Operators
 from shoal.server.serving import Place, Serving
 from shoal.store.blobs import Blobs
@@ -56,6 +57,18 @@ def test_a_client_of_a_tls_server_that_speaks_plainly_is_not_answered(tmp_path: 
         pytest.raises(urllib3.exceptions.HTTPError),
     ):
         urllib3.request("GET", serving.url.replace("https", "http") + "/v1/server", retries=False, timeout=5)
+    here.store.close()
+
+
+def test_clients_turn_away_from_a_server_whose_certificate_expired(tmp_path: Path) -> None:
+    here, application = app(tmp_path)
+    past = datetime.now(UTC) - timedelta(days=91)
+    tls = development_certificates(tmp_path / "tls", ["127.0.0.1"], now=past)
+    with (
+        Serving(application, Place(port=0, tls=tls), start=here.start) as serving,
+        pytest.raises(urllib3.exceptions.SSLError, match="expired"),
+    ):
+        Caller(serving.url, str(tls.authority)).info()
     here.store.close()
 
 

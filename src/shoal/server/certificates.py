@@ -50,8 +50,17 @@ class Tls:
             return self
         return development_certificates(self.authority.parent, self.hosts)
 
+    def refresh(self, context: ssl.SSLContext) -> Tls:
+        """Gives a context that is in use what is in the files now, renewed if need be: connections from now on have it.
+
+        OSError or SettingError if it cannot be; then the context is as it was.
+        """
+        now = self.renewed()
+        context.load_cert_chain(now.certificate, now.key)
+        return now
+
     def context(self) -> ssl.SSLContext:
-        """What sockets need: TLS 1.2 or newer. Read anew each time, so that a renewed certificate is taken."""
+        """What sockets need: TLS 1.2 or newer."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate, self.key)

@@ -184,8 +184,7 @@ async def _keep_fresh(context: ssl.SSLContext | None, tls: Tls | None) -> None:
     while context is not None and tls is not None:
         await asyncio.sleep(_LOOK_AGAIN_S)
         try:
-            tls = await asyncio.to_thread(tls.renewed)
-            context.load_cert_chain(tls.certificate, tls.key)
+            tls = await asyncio.to_thread(tls.refresh, context)
         except (OSError, SettingError) as error:
             logs.failure("the certificate could not be renewed", error)
 
