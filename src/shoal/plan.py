@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from shoal.algorithms import Algorithm
@@ -80,6 +81,10 @@ class Plan:
 
     def digest(self) -> str:
         """SHA-256 of the description, in hexadecimal. Equal plans have equal digests on every machine."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:

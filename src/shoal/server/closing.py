@@ -81,16 +81,6 @@ def remembers(algorithm: Work) -> bool:
     return bool(jax.tree.leaves(enter(algorithm)))
 
 
-def check_deployable(algorithm: Work) -> None:
-    """UnsupportedError for a chain whose protection is only simulated so far."""
-    aggregation = algorithm.aggregation
-    if type(aggregation.meeting).__name__ == "SecureSum" or aggregation.private:
-        raise UnsupportedError(
-            f"{aggregation}: masks and noise are simulated so far, and a server that only says it protects must not "
-            "run: use PlainSum() and Mean() for now, or simulate this plan"
-        )
-
-
 def _model(algorithm: Work, run: Run[Any]) -> Model:
     run = jax.tree.map(np.asarray, run)
     call = jax.tree.map(np.asarray, open_round(algorithm, run))

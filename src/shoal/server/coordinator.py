@@ -27,6 +27,7 @@ from shoal.server.views import ClientView, RoundView, RunView
 from shoal.store.blobs import Blobs
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
+from shoal.turns import check_deployable
 from shoal.whole_file import write_whole
 from shoal.wire.blobs import blob_id, manifest_of
 from shoal.wire.messages import (
@@ -267,7 +268,7 @@ class Coordinator:
         """Begins a run; its id. PlanError if it cannot be deployed."""
         plan = rebuilt(plan) if isinstance(plan, bytes) else plan
         rules = rules or Rules(at_least=max(2, plan.min_clients))
-        closing.check_deployable(plan.algorithm)
+        check_deployable(plan.algorithm)
         if rules.buffer is not None:
             _check_buffered(plan)
         if any(conductor.facts.name == name for conductor in self._runs.values()):
