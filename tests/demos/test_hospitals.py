@@ -165,7 +165,7 @@ def test_the_picture_is_a_png_file(found, tmp_path):
 
 
 def test_the_command_prints_one_json_object_and_saves_a_picture(tmp_path):
-    arguments = ["hospitals", "--seeds", "1", "--rounds", "3", "--json", "--png", str(tmp_path / "a.png")]
+    arguments = ["hospitals", "--simulate", "--seeds", "1", "--rounds", "3", "--json", "--png", str(tmp_path / "a.png")]
     done = CliRunner().invoke(demo.app, arguments)
     assert done.exit_code == 0
     answer = json.loads(done.stdout)
@@ -178,8 +178,8 @@ def test_the_command_prints_one_json_object_and_saves_a_picture(tmp_path):
 
 
 def test_a_picture_that_cannot_be_saved_is_refused_before_the_work(tmp_path):
-    arguments = ["hospitals", "--seeds", "1", "--rounds", "1", "--json", "--png", str(tmp_path / "no" / "a.png")]
-    done = CliRunner().invoke(demo.app, arguments)
+    arguments = ["--simulate", "--seeds", "1", "--rounds", "1", "--json", "--png", str(tmp_path / "no" / "a.png")]
+    done = CliRunner().invoke(demo.app, ["hospitals", *arguments])
     assert isinstance(done.exception, shoal.errors.SettingError)
     assert "there is no folder" in str(done.exception)
     assert done.stdout == ""
@@ -191,7 +191,7 @@ def test_a_picture_that_cannot_be_saved_is_refused_before_the_work(tmp_path):
 )
 def test_a_study_of_nothing_is_refused_in_a_sentence(tmp_path, option, message):
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "shoal"), "demo", "hospitals", option, "0"],
+        [str(Path(sys.executable).parent / "shoal"), "demo", "hospitals", "--simulate", option, "0"],
         cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")

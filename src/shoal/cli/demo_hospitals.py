@@ -6,7 +6,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,18 +44,11 @@ def command(
 
 
 def _deploy(rounds: int, folder: Path | None, *, as_json: bool) -> None:
-    with (
-        nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place,
-        Progress(console=Console(stderr=True), transient=True) as bar,
-    ):
-        steps = _Steps(bar)
-        try:
-            found = federate(
-                Path(place), rounds, compiled=jax.config.values["jax_compilation_cache_dir"], tell=steps.tell
-            )
-        except KeyboardInterrupt as interrupt:
-            typer.echo("shoal: interrupted; the server and the hospitals have ended", err=True)
-            raise typer.Exit(130) from interrupt
+    try:
+        found = _with_progress(rounds, folder)
+    except KeyboardInterrupt as interrupt:
+        typer.echo("shoal: interrupted; the server and the hospitals have ended", err=True)
+        raise typer.Exit(130) from interrupt
     if as_json:
         typer.echo(json.dumps(deployed_report.data(found)))
         return
@@ -64,6 +56,12 @@ def _deploy(rounds: int, folder: Path | None, *, as_json: bool) -> None:
         Console().print(table)
     Console().print(deployed_report.verdict(found), style="bold")
     Console().print(_where(folder), style="dim", highlight=False)
+
+
+def _with_progress(rounds: int, folder: Path | None) -> Deployed:
+    compiled: str | None = jax.config.values["jax_compilation_cache_dir"]
+    with tempfile.TemporaryDirectory() as place, Progress(console=Console(stderr=True), transient=True) as bar:
+        return federate(folder or Path(place), rounds, compiled=compiled, tell=_Steps(bar).tell)
 
 
 def _where(folder: Path | None) -> str:
