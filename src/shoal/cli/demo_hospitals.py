@@ -18,7 +18,7 @@ from shoal.cli.picture import check_picture
 from shoal.data.hospitals import HOSPITALS
 from shoal.demos import deployed_report, report
 from shoal.demos.hospitals import study
-from shoal.demos.hospitals_network import federate
+from shoal.demos.hospitals_network import Deployed, federate
 from shoal.errors import MissingExtraError, SettingError
 
 
