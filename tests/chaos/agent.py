@@ -52,7 +52,7 @@ def joined(folder: Path, url: str, authority: str, name: str, **options: object)
 
 def main(folder: str, url: str, authority: str, name: str) -> None:
     def tell(event: Event) -> None:
-        print(type(event).__name__, event, flush=True)
+        print(type(event).__name__, getattr(event, "task", "-"), event, flush=True)
 
     shift_clock(float(os.environ.get(CLOCK, "0")))
     with joined(Path(folder), url, Path(authority).read_text(), name, tell=tell) as agent:

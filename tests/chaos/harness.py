@@ -140,11 +140,7 @@ class Cluster:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._leaving.set()
-        for agent in self._agents.values():
-            agent.stop()
-        for thread in self._threads:
-            thread.join(60)
+        self.leave()
         for process in (*self._processes, *([self.server] if self.server else [])):
             if process.alive():
                 process.kill()
@@ -229,11 +225,24 @@ class Cluster:
             if not self._leaving.is_set():
                 self.failures[name] = error
 
-    def agent(self, name: str, *, home: Path | None = None, url: str | None = None, **environment: str) -> Process:
+    def agent(
+        self, name: str, *, home: Path | None = None, url: str | None = None, crash: str | None = None,
+        **environment: str,
+    ) -> Process:  # fmt: skip
         """Starts an agent in a process of its own."""
         arguments = (str(home or self.home(name)), url or self.url, self.authority, name)
-        self._processes.append(Process("agent", *arguments, **environment))
+        given = {VARIABLE: crash} if crash else {}
+        self._processes.append(Process("agent", *arguments, **given, **environment))
         return self._processes[-1]
+
+    def leave(self) -> None:
+        """Stops the agents that are threads."""
+        self._leaving.set()
+        for agent in self._agents.values():
+            agent.stop()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
 
     # the law
 

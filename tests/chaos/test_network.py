@@ -1,0 +1,35 @@
+"""Connections are cut, delayed and repeated, identities doubled, certificates and versions old: nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from shoal.client.events import Away, Settled
+from tests.chaos.harness import Cluster
+from tests.chaos.proxy import Proxy
+
+
+def through_a_bad_network(cluster: Cluster, seed: int) -> None:
+    cluster.serve()
+    with Proxy(cluster.port, seed) as proxy:
+        cluster.join(url=f"https://127.0.0.1:{proxy.port}")
+        cluster.wait_over(within_s=240)
+        assert sum(proxy.fates.values()) >= 3
+        cluster.leave()
+    cluster.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["large"], indirect=True)
+def test_cut_uploads_and_downloads_are_taken_up_again(cluster):
+    through_a_bad_network(cluster, 1)
+    told = [event for events in cluster.events.values() for event in events]
+    assert any(isinstance(event, Away) for event in told)
+    assert {event.verdict for event in told if isinstance(event, Settled)} == {"counted"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, 12))
+@pytest.mark.parametrize("cluster", ["large", "long"], indirect=True)
+def test_networks_of_every_kind_lose_nothing(cluster, seed):
+    through_a_bad_network(cluster, seed)
