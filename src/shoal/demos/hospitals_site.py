@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from shoal.client.agent import Agent
 from shoal.client.data import source
-from shoal.client.enrolment import enrol
 from shoal.client.identity import Home
-from shoal.client.ledger import Ledger
-from shoal.client.line import Line
+from shoal.client.joining import joined
 from shoal.client.policy import PolicyFile
 from shoal.demos.hospitals_deployed import read_table
 from shoal.demos.processes import order, told
@@ -23,18 +22,15 @@ from shoal.demos.processes import order, told
 
 def main(folder: Path, name: str, server: str, authority: str) -> None:
     """Takes part until its input ends. The token is the first line of that."""
-    home, pem = Home(folder / "home"), Path(authority).read_text("ascii")
-    line = Line(server, authority=pem, tell=tell)
-    ended, stops = threading.Event(), [line.stop]
+    ended, stops = threading.Event(), list[Callable[[], None]]()
 
     def end() -> None:
         ended.set()
         for stop in stops:
             stop()
 
-    token = order(end)
-    with Ledger(home.folder / "ledger.db") as ledger:
-        enrol(home, line, token=token, name=name, ledger=ledger, authority=pem)
+    token, home = order(end), Home(folder / "home")
+    joined(home, server, token=token, name=name, authority=Path(authority).read_text("ascii"))
     data = source(partial(read_table, folder / "patients.csv"))
     with Agent(home, data, policy=PolicyFile(folder / "policy.toml"), tell=tell) as agent:
         stops.append(agent.stop)
