@@ -9,7 +9,23 @@ from typing import Annotated
 import jax
 import typer
 
-from shoal.cli import clients, commands, demo, logs, model, new, plan, runs, serve, show, simulate, token
+from shoal.cli import (
+    clients,
+    commands,
+    demo,
+    join,
+    ledger,
+    logs,
+    model,
+    new,
+    plan,
+    policy,
+    runs,
+    serve,
+    show,
+    simulate,
+    token,
+)
 from shoal.data.packages import cache
 from shoal.errors import ShoalError
 
@@ -20,6 +36,9 @@ app.command("new")(new.command)
 app.command("simulate")(simulate.command)
 app.command("plan")(plan.command)
 app.command("serve")(serve.command)
+app.command("join")(join.command)
+app.command("ledger")(ledger.command)
+app.add_typer(policy.app, name="policy")
 app.command("token")(token.command)
 app.command("runs")(runs.command)
 app.command("show")(show.command)

@@ -1,14 +1,18 @@
-"""`shoal plan study.py`: what a study will do, before it does it."""
+"""`shoal plan study.py`: what a study will do, and what it will cost, before it does it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from shoal.cli.study_file import load
+from shoal.errors import PlanError
+from shoal.plan import Plan
+from shoal.wire.costs import Costs
 
 Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan.")]
 
@@ -16,6 +20,38 @@ Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan."
 def command(
     study: Study, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:
-    """Print a study's plan: its work, what passes the chain, what leaves a client, its digest."""
+    """Print a study's plan: its work, what passes the chain, what leaves a client, its digest; what it costs."""
     plan = load(study).plan
-    typer.echo(json.dumps({"digest": plan.digest(), "plan": plan.describe()}) if as_json else str(plan))
+    if as_json:
+        typer.echo(json.dumps({"digest": plan.digest(), "plan": plan.describe(), "network": _costs(plan)}))
+        return
+    typer.echo(str(plan))
+    for word, text in _lines(plan):
+        typer.echo(f"{word:<12}{text}")
+
+
+def _costs(plan: Plan) -> dict[str, Any]:
+    """What it costs over a network, as plain data."""
+    try:
+        costs = Costs.of(plan)
+    except PlanError as error:
+        return {"runs": False, "why": str(error)}
+    return {
+        "runs": True, "down_bytes": costs.down_bytes, "up_bytes": costs.up_bytes, "plan_bytes": costs.plan_bytes,
+        "study_file": costs.study_file or None, "schema": plan.data is not None,
+    }  # fmt: skip
+
+
+def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
+    """The same for people."""
+    try:
+        costs = Costs.of(plan)
+    except PlanError as error:
+        yield "network", f"it does not run over one: {error}"
+        return
+    yield "network", f"{costs.down_bytes:,} bytes to each client of a round, {costs.up_bytes:,} back, and its metrics"
+    both = costs.rounds * (costs.down_bytes + costs.up_bytes)
+    yield "", f"in {costs.rounds:,} rounds at most {both:,} for a client, and once {costs.plan_bytes:,} for the plan"
+    yield "sites need", "their data, as above" if plan.data is not None else "their data: the plan has no Schema"
+    if costs.study_file:
+        yield "", f"the study file: {costs.study_file}"

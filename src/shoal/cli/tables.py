@@ -14,12 +14,14 @@ from rich.text import Text
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
-    """Prints a table, or what is said if it is empty."""
+    """Prints a table, or what is said if it is empty. Its last column is cut where the terminal ends."""
+    cells = [[plain(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
+    for place, name in enumerate(columns):
+        whole = max([len(name), *(len(row[place]) for row in cells)]) if place < len(columns) - 1 else None
+        table.add_column(name, no_wrap=True, min_width=whole)
+    for row in cells:
+        table.add_row(*map(Text, row))
     Console().print(table if table.row_count else nothing, highlight=False)
 
 

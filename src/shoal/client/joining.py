@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+import warnings
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -98,10 +99,12 @@ def _shown_authority(server: str) -> str:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     pool = Pool(server, authority=None, context=context)
     try:
-        response = pool.manager.request(
-            "GET", f"{server}/v1/authority", preload_content=False, redirect=False, retries=False,
-            timeout=Timeout(connect=CONNECT_S, read=READ_S),
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)  # the fingerprint verifies
+            response = pool.manager.request(
+                "GET", f"{server}/v1/authority", preload_content=False, redirect=False, retries=False,
+                timeout=Timeout(connect=CONNECT_S, read=READ_S),
+            )  # fmt: skip
         text = response.read(_MOST_PEM_BYTES).decode("ascii", "replace").strip()
         response.close()
     except (urllib3.exceptions.HTTPError, OSError) as error:
