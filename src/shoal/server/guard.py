@@ -112,10 +112,11 @@ class Guarded(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        of_a_body = self._body_left
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             return
-        if not self._body_left:
+        if not of_a_body:
             self._header_bytes += len(data)
             if self._header_bytes > self._limits.header_bytes:
                 self.send_400_response("The headers are too large.")
