@@ -14,6 +14,9 @@ from shoal.algorithms import Algorithm, Run, close_round, enter, open_round, sil
 from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.errors import DivergedError, UnsupportedError
 from shoal.key import Key
+from shoal.store.blobs import Blobs
+from shoal.wire.blobs import manifest_of
+from shoal.wire.messages import Manifest
 from shoal.wire.payloads import pack_tree, unpack_tree
 
 Work = Algorithm[Any, Any, Any]
@@ -21,11 +24,18 @@ Work = Algorithm[Any, Any, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """What the server holds between two rounds: the run, and the containers of the run and of what clients are sent."""
+    """What the server holds between two rounds: the run. Its containers are made when they are wanted."""
 
+    algorithm: Work
     run: Run[Any]
-    state: bytes
-    call: bytes
+
+    def state(self) -> bytes:
+        """The container of the run."""
+        return pack_tree(self.run)
+
+    def call(self) -> bytes:
+        """The container of what clients are sent."""
+        return pack_tree(jax.tree.map(np.asarray, open_round(self.algorithm, self.run)))
 
 
 @dataclass(frozen=True)
@@ -76,12 +86,21 @@ def close(algorithm: Work, model: Model, total: Payload | Bag | None, *, seed: i
     return Outcome(_model(algorithm, run), bool(report.released), int(report.clients), json.dumps(metrics))
 
 
+def manifests(model: Model) -> tuple[Manifest, Manifest]:
+    """The manifests of a model's two containers. One of them is in memory at a time."""
+    return manifest_of(model.state()), manifest_of(model.call())
+
+
+def keep(model: Model, blobs: Blobs) -> None:
+    """Makes a model's two containers blobs. One of them is in memory at a time."""
+    blobs.put_bytes(model.state())
+    blobs.put_bytes(model.call())
+
+
 def remembers(algorithm: Work) -> bool:
     """Whether clients keep anything between rounds."""
     return bool(jax.tree.leaves(enter(algorithm)))
 
 
 def _model(algorithm: Work, run: Run[Any]) -> Model:
-    run = jax.tree.map(np.asarray, run)
-    call = jax.tree.map(np.asarray, open_round(algorithm, run))
-    return Model(run, pack_tree(run), pack_tree(call))
+    return Model(algorithm, jax.tree.map(np.asarray, run))

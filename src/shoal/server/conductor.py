@@ -54,7 +54,7 @@ from shoal.server.sums import RoundSum, Work
 from shoal.server.tasks import Held, Tasks
 from shoal.store.faults import point
 from shoal.store.store import Row, Write
-from shoal.wire.blobs import blob_id, manifest_of
+from shoal.wire.blobs import blob_id
 from shoal.wire.messages import INLINE_BYTES, Manifest, RunInfo, Task
 from shoal.wire.payloads import payload_schema
 from shoal.wire.plans import plan_bytes
@@ -70,7 +70,7 @@ class Conductor:
         self.facts, self._services = facts, services
         self._algorithm: Work = facts.plan.algorithm
         self._schema = payload_schema(self._algorithm)
-        self._model, self._stored = model, stored
+        self._model, self._stored, self._inline = model, stored, _inline(model, stored)
         self._making: tuple[Manifest, ...] = ()
         self._remembers = closing.remembers(self._algorithm)
         self._current: dict[str, str] = {}
@@ -257,10 +257,9 @@ class Conductor:
 
     def _issue(self, effect: Issued, *, durable: bool = False) -> None:
         key = Key.from_seed(self.facts.seed).split("round", effect.round).split("client", effect.client)
-        small = len(self._model.call) <= INLINE_BYTES
         message = Task(
             task=effect.task, run=self.facts.run, plan_digest=self.facts.plan.digest(), round=effect.round,
-            key=(int(key.high), int(key.low)), model=self._stored[1], inline=self._model.call if small else None,
+            key=(int(key.high), int(key.low)), model=self._stored[1], inline=self._inline,
             state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s,
             most_bytes=self.results.most_bytes,
         )  # fmt: skip
@@ -304,6 +303,7 @@ class Conductor:
         """After a round is closed for good."""
         over = (*self._stored, *self._uncounted(tasks))
         self._model, self._stored, self._making = outcome.model, made, ()
+        self._inline = _inline(outcome.model, made)
         self._current |= released
         self._sum, self._failures = self._new_sum(), 0
         written = self._handle(Closed(round))
@@ -323,10 +323,8 @@ class Conductor:
 
     async def _kept(self, model: closing.Model) -> Stored:
         """A model's blobs, when they are on the disk. They are needed from before they are there."""
-        made = manifest_of(model.state), manifest_of(model.call)
-        self._making = made
-        for data in (model.state, model.call):
-            await self._services.thread(self._services.blobs.put_bytes, data)
+        made = self._making = await self._services.thread(closing.manifests, model)
+        await self._services.thread(closing.keep, model, self._services.blobs)
         return made
 
     def _closing_writes(
@@ -368,6 +366,7 @@ class Conductor:
             self._model = await services.thread(self._loaded, record.stored)
         waited, over = self._seen, (*self._stored, *self._making)
         self._stored, self._step, self._current, self._making = record.stored, record.step, record.current, ()
+        self._inline = _inline(self._model, self._stored)
         self._counted = {row["id"]: manifest_of_row(row) for row in record.rows if row["status"] == "counted"}
         self._tasks.clear()
         self._seen = set()
@@ -450,6 +449,11 @@ class Conductor:
         error = None if job.cancelled() else job.exception()
         if error is not None and not isinstance(error, ShoalError | OSError):
             logs.failure("a job of a run failed", error, run=self.facts.run)
+
+
+def _inline(model: closing.Model, stored: Stored) -> bytes | None:
+    """What clients are sent, if it is small enough for a message."""
+    return model.call() if stored[1].size_bytes <= INLINE_BYTES else None
 
 
 def _unavailable() -> ServerError:

@@ -29,7 +29,7 @@ from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
 from shoal.turns import check_deployable
 from shoal.whole_file import write_whole
-from shoal.wire.blobs import blob_id, manifest_of
+from shoal.wire.blobs import blob_id
 from shoal.wire.messages import (
     CheckIn,
     Declined,
@@ -276,15 +276,14 @@ class Coordinator:
         run = secrets.token_hex(6)
         seed = secrets.randbits(63) if seed is None else seed
         model = await self._services.thread(closing.first_model, plan.algorithm, seed)
-        state, call = self._kept[run] = manifest_of(model.state), manifest_of(model.call)
+        state, call = self._kept[run] = await self._services.thread(closing.manifests, model)
         now = self._services.wall()
         row = {"id": run, "name": name, "plan": plan_bytes(plan), "plan_digest": plan.digest(),
                "rules": json.dumps(asdict(rules)), "seed": str(seed), "study": None, "status": "waiting", "reason": "",
                "state": msgspec.msgpack.encode(state),
                "model": msgspec.msgpack.encode(call), "created": now}  # fmt: skip
         try:
-            for data in (model.state, model.call):
-                await self._services.thread(self.blobs.put_bytes, data)
+            await self._services.thread(closing.keep, model, self.blobs)
             writes = [Write("run_add", row, wants=1), *self._audit("operator", "submitted", run, name)]
             await asyncio.wrap_future(self.store.write(*writes))
         except ConflictError as error:
@@ -468,7 +467,7 @@ def _write_model(path: Path, plan: Plan, model: closing.Model) -> None:
     if getattr(plan.algorithm, "model", None) is not None:
         write_model(path, model.run.state.vector, plan=plan, round=int(model.run.round))
     else:
-        write_whole(path, model.state)
+        write_whole(path, model.state())
 
 
 def _check_buffered(plan: Plan) -> None:
