@@ -146,7 +146,7 @@ def test_a_model_of_another_plan_is_not_trained():
     [
         ({"x": np.ones((3, 5), np.float32), "y": np.zeros(3, int)}, "shape"),
         ({"x": np.ones((3, 4), np.float32)}, "'y'"),
-        ({"x": np.ones((3, 4), np.float32), "y": np.array([0, 1, 7])}, "7"),
+        ({"x": np.ones((3, 4), np.float32), "y": np.array([0, 1, 7])}, "lie outside"),
         ({"x": np.ones((3, 4), np.float32), "y": np.zeros(2, int)}, "different numbers of rows"),
         ({"x": np.ones((0, 4), np.float32), "y": np.zeros(0, int)}, "no examples"),
         ({"x": ["a", "b"], "y": [0, 1]}, "numbers"),
