@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.report import Report
 
-NAMES = ("engine",)
+NAMES = ("engine", "network")
 
 
 def main() -> int:

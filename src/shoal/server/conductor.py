@@ -120,11 +120,10 @@ class Conductor:
             return f"round {self.round + 1} waits for {len(self._tasks)} results: {names}"
         return ""
 
-    def needs(self) -> set[str]:
+    def needs(self) -> Iterable[Manifest]:
         """The blobs that the run, or its next start, may need."""
         models = (held.message.model for held in self._tasks)
-        every = (*self._stored, *self._making, *self._counted.values(), *self.results.taking(), *models)
-        return set(map(blob_id, every))
+        return (*self._stored, *self._making, *self._counted.values(), *self.results.taking(), *models)
 
     def info(self) -> RunInfo:
         """What a client is told before it decides."""

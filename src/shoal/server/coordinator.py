@@ -9,6 +9,7 @@ import random
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ from shoal.wire.messages import (
     Declined,
     Enroll,
     Enrolled,
+    Manifest,
     Missing,
     Orders,
     Result,
@@ -409,11 +411,10 @@ class Coordinator:
         data = self.blobs.path(blob_id(stored_of(row)[0])).read_bytes()
         return plan, closing.model_of(plan.algorithm, int(row["seed"]), data)
 
-    def _needed(self) -> set[str]:
+    def _needed(self) -> Iterable[Manifest]:
         """The blobs that some run needs: what it goes on from, or its last model."""
-        stored = (self._kept[run] for run in self._kept.keys() - self._runs.keys())
-        idle = {blob_id(manifest) for pair in stored for manifest in pair}
-        return idle.union(*(conductor.needs() for conductor in self._runs.values()))
+        idle = (self._kept[run] for run in self._kept.keys() - self._runs.keys())
+        return chain.from_iterable((*idle, *(conductor.needs() for conductor in self._runs.values())))
 
     async def _tidy(self) -> None:
         """Deletes what nobody needs and nobody comes back for."""

@@ -39,8 +39,12 @@ class Total:
     def add(self, chunks: Iterable[bytes], scale: float = 1.0) -> None:
         """Adds one payload from its blob, its value times `scale`. The blob was checked before."""
         reader = Reader(self._schema)
-        flat = self._value.reshape(-1)
+        flat, touched = self._value.reshape(-1), 0
         for chunk in chunks:
+            touched += len(chunk)
+            if touched > IN_MEMORY_BYTES:
+                let_go(self._value)
+                touched = 0
             for name, offset, piece in reader.feed(chunk):
                 match name:
                     case "value":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -31,20 +31,22 @@ class Services:
     """Called with a client's name when there is news for it."""
     changed: Callable[[str, str], None]
     """Called with a run and its new status."""
-    needed: Callable[[], set[str]]
-    """The blobs that some run needs, by id: asked before any is deleted, so that nothing has to be counted."""
+    needed: Callable[[], Iterable[Manifest]]
+    """The blobs that some run needs: asked before any is deleted, so that nothing has to be counted."""
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
 
     def let_go(self, *manifests: Manifest) -> None:
         """Deletes those of some blobs that no run needs any more."""
-        self._delete({blob_id(manifest) for manifest in manifests})
+        if manifests:
+            self._delete(map(blob_id, set(manifests).difference(self.needed())))
 
     async def sweep(self) -> None:
         """Deletes every blob that no run needs: what a crash left behind, or a result whose report never came."""
-        self._delete(set(await self.thread(lambda: list(self.blobs.ids()))))
+        there = await self.thread(lambda: set(self.blobs.ids()))
+        self._delete(there.difference(map(blob_id, self.needed())))
 
-    def _delete(self, blobs: set[str]) -> None:
-        for blob in blobs - self.needed() if blobs else ():
+    def _delete(self, blobs: Iterable[str]) -> None:
+        for blob in blobs:
             try:
                 self.blobs.delete(blob)
             except StoreError as error:  # it is found again by the next sweep

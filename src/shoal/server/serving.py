@@ -20,6 +20,7 @@ from shoal.server import logs
 from shoal.server.app import App
 from shoal.server.certificates import Tls
 from shoal.server.guard import Gate, Guarded
+from shoal.server.memory import give_back_what_is_large
 
 T = TypeVar("T")
 Start = Callable[[], Awaitable[object]]
@@ -79,6 +80,7 @@ def serve(app: App, place: Place, *, start: Start, ready: Callable[[str], None] 
             if not stop.is_set():
                 raise
 
+    give_back_what_is_large()
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(until_signal())
 
