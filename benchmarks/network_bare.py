@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from benchmarks.network_process import peak_mb
+from benchmarks.network_memory import peak_mb
 from shoal.server.certificates import development_certificates
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]

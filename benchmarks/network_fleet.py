@@ -88,13 +88,17 @@ class Road:
             left -= len(parts[-1])
         return int(head[9:12]), b"".join(parts)
 
+    def went_well(self) -> bytes:
+        """The body of the answer; RuntimeError unless it is what was asked for."""
+        status, body = self.answer()
+        if status >= 300:
+            raise RuntimeError(f"{status} {body[:300]!r}")
+        return body
+
     def ask(self, request: bytes) -> bytes:
         """The body of the answer to a request; RuntimeError unless it went well."""
         self.send(request)
-        status, body = self.answer()
-        if status >= 300:
-            raise RuntimeError(f"{request[:80]!r}: {status} {body[:300]!r}")
-        return body
+        return self.went_well()
 
     def _received(self) -> bytes:
         data = self._socket.recv(1 << 18)

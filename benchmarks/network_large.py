@@ -1,7 +1,7 @@
 """A model of 2 GB on its way to a client and back, on disk on both sides.
 
-`python -m benchmarks.network_large FOLDER SETTINGS` is the server: Shoal's web application, blobs, check of a result and
-sum, with one task of one client that the benchmark gives out. With `"url"` in the settings it is that client: the
+`python -m benchmarks.network_large FOLDER SETTINGS` is the server: Shoal's web application, blobs, check of a result
+and sum, with one task of one client that the benchmark gives out. With `"url"` in the settings it is that client: the
 agent's own connection and transfers. Training, and the step from a sum to the next model, are not part of it: both
 hold models in memory.
 """
@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from benchmarks.network_fleet import NAME, client_id, key_of
-from benchmarks.network_process import peak_mb
+from benchmarks.network_memory import peak_mb
 from benchmarks.network_server import LIMITS, plan_of
 from shoal.client.connection import Connection
 from shoal.client.identity import Identity

@@ -11,6 +11,10 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.network_fleet import Road
+from benchmarks.network_memory import peak_mb
+
+SERVER, BARE, LARGE = "benchmarks.network_server", "benchmarks.network_bare", "benchmarks.network_large"
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -18,7 +22,8 @@ class Process:
     """`python -m MODULE FOLDER SETTINGS`, for as long as a `with` lasts. Its first line is what it says of itself."""
 
     def __init__(self, module: str, folder: Path, **settings: Any) -> None:
-        self.folder, self._began = folder, time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._began = time.monotonic()
         self._errors = (folder / f"{module.rpartition('.')[2]}.err").open("ab")
         command = [sys.executable, "-m", module, str(folder), json.dumps(settings)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True)
@@ -29,14 +34,17 @@ class Process:
             raise RuntimeError(Path(self._errors.name).read_text()[-3000:])
         self.said: dict[str, Any] = json.loads(line)
 
-    @property
+    def road(self) -> Road:
+        """A connection to it."""
+        return Road(self.said["url"], self.said["authority"])
+
     def seconds(self) -> float:
         """How long ago it was started."""
         return time.monotonic() - self._began
 
     @property
     def resting_mb(self) -> float:
-        """The most memory that it held before it opened its port."""
+        """The most memory that it held before its first line."""
         return self.said["resident_mb"]
 
     def cpu(self) -> float:
@@ -76,11 +84,3 @@ class Process:
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._errors.close()
-
-
-def peak_mb(process: int | str = "self") -> float:
-    """The most memory that a process ever held, in megabytes."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.network_fleet import NAME, client_id, key_of
-from benchmarks.network_process import peak_mb
+from benchmarks.network_memory import peak_mb
 from shoal import FedAvg, Plan, models
 from shoal.rounds.rules import Rules
 from shoal.server.federation import Federation, log_to_file
@@ -28,18 +28,20 @@ def plan_of(numbers: int, rounds: int) -> Plan:
     return Plan(FedAvg(models.logistic(numbers - 1), steps=1, batch_size=1), rounds=rounds)
 
 
+def enrolled(number: int) -> Write:
+    """What enrols a client, without its asking."""
+    client = client_id(number)
+    public = public_key_of(key_of(client))
+    return Write("client_add", {"id": client, "name": client, "public_key": public, "token_label": "",
+                                "enrolled": time.time()})  # fmt: skip
+
+
 def main() -> None:
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     log_to_file(folder)
     federation = Federation.at(folder, name=NAME, port=settings.get("port", 0), hosts=["localhost"], limits=LIMITS)
-    there = {row["id"] for row in federation.store.read("clients")}
-    new = [client_id(number) for number in range(settings["clients"]) if client_id(number) not in there]
-    for client in new:
-        public = public_key_of(key_of(client))
-        given = {"id": client, "name": client, "public_key": public, "token_label": "", "enrolled": time.time()}
-        last = federation.store.write(Write("client_add", given))
-    if new:
-        last.result()
+    if not federation.store.read("clients"):
+        federation.store.write(*map(enrolled, range(settings["clients"]))).result()
     plan = plan_of(settings["numbers"], settings.get("rounds", 1000))
     cohort = settings["cohort"]
     rules = Rules(at_least=cohort, wait_for=cohort)

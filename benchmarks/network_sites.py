@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.network_fleet import NAME, Road, Site, client_id, key_of
+from benchmarks.network_fleet import NAME, client_id, key_of
 from shoal.client.connection import Connection
 from shoal.client.identity import Identity
 from shoal.client.line import Line
@@ -31,7 +30,7 @@ def round_seconds(said: dict[str, Any], folder: Path, *, sites: int, rounds: int
     for thread in threads:
         thread.join()
     times = [came[number] for number in sorted(came)]
-    return statistics.median(after - before for before, after in zip(times, times[1:], strict=False))
+    return statistics.median(after - before for before, after in pairwise(times))
 
 
 def _take_part(
@@ -50,22 +49,3 @@ def _take_part(
             report(connection, blobs, task.task, manifest=result, train_s=0.0)
             done = task.round
     line.close()
-
-
-def paced(road: Road, sites: Sequence[Site], waits: Sequence[float], *, seconds: float) -> tuple[float, int]:
-    """Lets sites come after the waits that the server gave them, each with a new connection, as after minutes of rest.
-
-    How long that took, and how many came. What is played is a stretch in the middle, not the minutes before it.
-    """
-    middle = statistics.median(waits)
-    turns = [(wait - middle, number) for number, wait in enumerate(waits) if wait >= middle]
-    heapq.heapify(turns)
-    began, came = time.perf_counter(), 0
-    while turns and turns[0][0] <= seconds:
-        at, number = heapq.heappop(turns)
-        time.sleep(max(0.0, began + at - time.perf_counter()))
-        road.anew()
-        heapq.heappush(turns, (at + sites[number].check_in(road).wait_s, number))
-        came += 1
-    time.sleep(max(0.0, began + seconds - time.perf_counter()))
-    return time.perf_counter() - began, came

@@ -119,7 +119,7 @@ class Coordinator:
             self._sweeper.cancel()
         for conductor in self._runs.values():
             await conductor.stop()
-        self._services.pool.shutdown(wait=True)
+        self._services.close()
 
     # clients
 

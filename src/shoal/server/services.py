@@ -17,6 +17,9 @@ from shoal.store.store import Store, Write
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import Manifest
 
+_AT_ONCE = 4
+"""So many files are deleted while everybody waits: it takes a millisecond for each."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -34,11 +37,30 @@ class Services:
     needed: Callable[[], Iterable[Manifest]]
     """The blobs that some run needs: asked before any is deleted, so that nothing has to be counted."""
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
+    _over: set[Manifest] = field(default_factory=set[Manifest], init=False)
+    _deleting: asyncio.Task[None] | None = field(default=None, init=False)
 
     def let_go(self, *manifests: Manifest) -> None:
-        """Deletes those of some blobs that no run needs any more."""
-        if manifests:
-            self._delete(map(blob_id, set(manifests).difference(self.needed())))
+        """Deletes those of some blobs that no run needs any more, soon: a round's end is not waited for meanwhile."""
+        self._over.update(manifests)
+        if self._over and (self._deleting is None or self._deleting.done()):
+            self._deleting = asyncio.ensure_future(self._delete_some())
+
+    async def _delete_some(self) -> None:
+        while self._over:
+            await asyncio.sleep(0)
+            self._delete_over(_AT_ONCE)
+
+    def _delete_over(self, most: int) -> None:
+        some = {self._over.pop() for _ in range(min(most, len(self._over)))}
+        self._delete(map(blob_id, some.difference(self.needed())))
+
+    def close(self) -> None:
+        """Ends the threads, and deletes what was let go."""
+        if self._deleting is not None:
+            self._deleting.cancel()
+        self.pool.shutdown(wait=True)
+        self._delete_over(len(self._over))
 
     async def sweep(self) -> None:
         """Deletes every blob that no run needs: what a crash left behind, or a result whose report never came."""
