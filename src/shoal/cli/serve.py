@@ -64,10 +64,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON when it serves, and at the end.")] = False,
 ) -> None:
     """Serve a study: its rounds go on with the clients that join, until it is told to end."""
+    of_run = (name, clients, at_least, deadline, over_selection, buffer, seed)
+    if study is None and (until_done or any(option is not None for option in of_run)):
+        raise SettingError("a run's options go with its study file: name it, as in  shoal serve study.py")
     found = None if study is None else load(study)
     rules = None if found is None else _rules(found.plan, clients, at_least, deadline, over_selection, buffer)
-    if found is None and (until_done or name or rules or seed is not None):
-        raise SettingError("these options are for a run: name a study file")
     server = Federation.at(
         folder, name=federation, store=store, host=host, port=port, hosts=public_host or (), certificate=cert, key=key,
         insecure=insecure, plans=() if found is None else (found.plan,),

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
-    """Prints a table, or what is said if it is empty. Its last column is cut where the terminal ends."""
-    cells = [[plain(cell) for cell in row] for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(columns):
-        whole = max([len(name), *(len(row[place]) for row in cells)]) if place < len(columns) - 1 else None
-        table.add_column(name, no_wrap=True, min_width=whole)
+    """Prints a table, or what is said if it is empty. In a terminal its lines are cut where that ends."""
+    cells = [tuple(columns), *(tuple(map(plain, row)) for row in rows)]
+    if len(cells) == 1:
+        print(nothing)
+        return
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in cells:
-        table.add_row(*map(Text, row))
-    Console().print(table if table.row_count else nothing, highlight=False)
+        print("  ".join(map(str.ljust, row, widths)).rstrip()[:most])
 
 
 def print_json(value: Any) -> None:
