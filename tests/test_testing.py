@@ -115,7 +115,8 @@ def test_a_client_whose_data_are_not_finite_counts_for_nobody(clients):
     x = np.full((30, 13), np.nan, np.float32)
     broken["broken"] = shoal.Population.from_clients({"broken": (x, np.zeros(30, np.int32))})["broken"]
     given = plan(rounds=1)
-    found = deploy(given, broken)
+    found = deploy(given, broken, rules=Rules(at_least=4, wait_for=5))
+    assert found.verdicts == {"counted": 4, "rejected": 1}
     assert found.run.history[0].clients == 4
     assert found.vector == pytest.approx(simulate(given, clients, runtime="local").vector, rel=1e-6)
 

@@ -14,7 +14,7 @@ from shoal.algorithms import Algorithm, Run, close_round, enter, open_round, sil
 from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.errors import DivergedError, UnsupportedError
 from shoal.key import Key
-from shoal.store.blobs import Blobs
+from shoal.store.blob_store import BlobStore
 from shoal.wire.blobs import manifest_of
 from shoal.wire.messages import Manifest
 from shoal.wire.payloads import pack_tree, unpack_tree
@@ -80,8 +80,9 @@ def close(algorithm: Work, model: Model, total: Payload | Bag | None, *, seed: i
         raise DivergedError(
             f"the model is not finite after round {round + 1}: lower the learning rates, or clip contributions"
         )
+    pairs = {name: pair for name, pair in report.metrics.items() if len(pair) == 2}  # a step's own notes are others
     metrics = {
-        name: float(pair[0] / pair[1]) for name, pair in report.metrics.items() if len(pair) == 2 and pair[1] > 0
+        name: float(pair[0] / pair[1]) for name, pair in pairs.items() if pair[1] > 0 and np.isfinite(pair).all()
     }
     return Outcome(_model(algorithm, run), bool(report.released), int(report.clients), json.dumps(metrics))
 
@@ -91,7 +92,7 @@ def manifests(model: Model) -> tuple[Manifest, Manifest]:
     return manifest_of(model.state()), manifest_of(model.call())
 
 
-def keep(model: Model, blobs: Blobs) -> None:
+def keep(model: Model, blobs: BlobStore) -> None:
     """Makes a model's two containers blobs. One of them is in memory at a time."""
     blobs.put_bytes(model.state())
     blobs.put_bytes(model.call())

@@ -113,7 +113,10 @@ class Conductor:
         if not self._ready:
             return "the store failed: the run goes on when it answers"
         if self.status == "waiting":
-            wanted = self.facts.rules.opens_with(self.facts.plan.sampler)
+            rules = self.facts.rules
+            wanted = rules.opens_with(self.facts.plan.sampler)
+            if rules.buffer is not None:
+                wanted = rules.wait_for or rules.at_least
             return f"round {self.round + 1} waits for {wanted} clients; there: {len(self._seen)}"
         if self.status in ("open", "pausing") and len(self._tasks):
             names = ", ".join(sorted(held.client for held in self._tasks)[:5])
@@ -323,7 +326,7 @@ class Conductor:
     async def _kept(self, model: closing.Model) -> Stored:
         """A model's blobs, when they are on the disk. They are needed from before they are there."""
         made = self._making = await self._services.thread(closing.manifests, model)
-        await self._services.thread(closing.keep, model, self._services.blobs)
+        await self._services.move(closing.keep, model, self._services.blobs)
         return made
 
     def _closing_writes(
@@ -362,7 +365,7 @@ class Conductor:
         services, buffered = self._services, self.facts.rules.buffer is not None
         record = await services.thread(lambda: read_record(services.store, self.facts.run, buffered=buffered))
         if record.stored != self._stored:  # a write that seemed to fail did not
-            self._model = await services.thread(self._loaded, record.stored)
+            self._model = await services.move(self._loaded, record.stored)
         waited, over = self._seen, (*self._stored, *self._making)
         self._stored, self._step, self._current, self._making = record.stored, record.step, record.current, ()
         self._inline = _inline(self._model, self._stored)
@@ -389,7 +392,7 @@ class Conductor:
             await asyncio.gather(self._carry_out(effects), return_exceptions=True)
 
     def _loaded(self, stored: Stored) -> closing.Model:
-        data = self._services.blobs.path(blob_id(stored[0])).read_bytes()
+        data = self._services.blobs.read(blob_id(stored[0]), offset=0, length=stored[0].size_bytes)
         return closing.model_of(self._algorithm, self.facts.seed, data)
 
     def _failed(self, error: Exception, life: int) -> None:

@@ -49,7 +49,8 @@ class Total:
                 match name:
                     case "value":
                         part = flat[offset : offset + len(piece)]
-                        np.add(part, piece if scale == 1 else piece * part.dtype.type(scale), out=part)
+                        with np.errstate(over="ignore"):  # the model after it is looked at
+                            np.add(part, piece if scale == 1 else piece * part.dtype.type(scale), out=part)
                     case "weight":
                         self._weight += np.float32(piece[0])
                     case "clients":
@@ -65,7 +66,8 @@ class Total:
             return
         if len(held) < offset + len(piece):
             held = np.concatenate([held, np.zeros(offset + len(piece) - len(held), np.float32)])
-        held[offset : offset + len(piece)] += piece
+        with np.errstate(over="ignore"):  # anybody may say anything; a metric that is not finite is not told
+            held[offset : offset + len(piece)] += piece
         self._notes[name] = held
 
     def payload(self) -> Payload:

@@ -72,10 +72,8 @@ class Results:
         if held.offered is not None and held.offered != manifest:
             self._services.blobs.incoming(task, held.offered).abandon()
         held.offered = manifest
-        if self._services.blobs.has(blob_id(manifest)):
-            return Missing(parts=())
-        arriving = held.arriving = await self._services.thread(self._services.blobs.incoming, task, manifest)
-        return Missing(parts=await self._services.thread(arriving.missing))
+        held.arriving, missing = await self._services.move(self._begun, task, manifest)
+        return Missing(parts=missing)
 
     def incoming(self, client: str, task: str) -> Incoming:
         """Where the parts of a result are written."""
@@ -128,15 +126,15 @@ class Results:
         return _verdict(rows[0])
 
     async def _take(self, task: str, message: Result) -> Verdict:
-        """Brings a result to the disk, looks at it, and counts it."""
-        blobs, manifest = self._services.blobs, message.manifest
+        """Makes a result durable, looks at it, and counts it."""
+        manifest = message.manifest
         try:
             if max(manifest.size_bytes, manifest.raw_bytes) > self.most_bytes:
                 raise WireError(f"a result of this run has at most {self.most_bytes:,} bytes")
-            if not blobs.has(blob_id(manifest)):
-                await self._services.thread(self._keep, task, message)
+            await self._services.move(self._keep, task, message)
             point("result-on-disk")
-            await self._services.thread(check, self._algorithm, self._schema, blobs, manifest)
+            if not await self._services.move(check, self._algorithm, self._schema, self._services.blobs, manifest):
+                raise WireError("it counts for no client: the data or the training were not finite")
         except WireError as error:
             return await self._refuse(task, str(error))
         await self._done(self._handle(Reported(task), Contribution(manifest, message.train_s)))
@@ -144,7 +142,16 @@ class Results:
         rows = await self._services.thread(self._services.store.read, "task", id=task)
         return _verdict(rows[0])
 
+    def _begun(self, task: str, manifest: Manifest) -> tuple[Incoming | None, tuple[int, ...]]:
+        """Where a result arrives, and which of its parts are wanted; none of one that is there."""
+        if self._services.blobs.has(blob_id(manifest)):
+            return None, ()
+        arriving = self._services.blobs.incoming(task, manifest)
+        return arriving, arriving.missing()
+
     def _keep(self, task: str, message: Result) -> None:
+        if self._services.blobs.has(blob_id(message.manifest)):
+            return
         incoming = self._services.blobs.incoming(task, message.manifest)
         if message.inline is not None:
             incoming.put(0, message.inline)

@@ -10,7 +10,7 @@ from shoal.aggregation import Bag, Payload
 from shoal.algorithms import Algorithm
 from shoal.server.folding import Total, side_by_side
 from shoal.server.services import Services
-from shoal.store.blobs import Blobs
+from shoal.store.blob_store import BlobStore
 from shoal.wire.blobs import blob_id, raw_chunks
 from shoal.wire.messages import Manifest
 from shoal.wire.payloads import PayloadCheck
@@ -24,18 +24,20 @@ Given = Sequence[tuple[str, Manifest, float]]
 """Tasks with the manifest of their contribution and its weight of staleness."""
 
 
-def chunks(blobs: Blobs, manifest: Manifest) -> Iterator[bytes]:
+def chunks(blobs: BlobStore, manifest: Manifest) -> Iterator[bytes]:
     """A blob's bytes, decoded, a piece at a time."""
     with blobs.open(blob_id(manifest)) as file:
         yield from raw_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), manifest)
 
 
-def check(algorithm: Work, schema: Schema, blobs: Blobs, manifest: Manifest) -> None:
-    """WireError if a contribution is not what this algorithm's clients send."""
+def check(algorithm: Work, schema: Schema, blobs: BlobStore, manifest: Manifest) -> int:
+    """For how many clients a contribution counts: 1, or 0; WireError if it is not what this algorithm's clients
+    send."""
     looked = PayloadCheck(algorithm, schema)
     for chunk in chunks(blobs, manifest):
         looked.feed(chunk)
     looked.finish()
+    return looked.clients
 
 
 class RoundSum:
@@ -70,7 +72,7 @@ class RoundSum:
         if not self._adds:
             blobs = self._services.blobs
             whole = (b"".join(chunks(blobs, manifest)) for _, manifest, _ in given)
-            return await self._services.thread(side_by_side, self._schema, whole)
+            return await self._services.move(side_by_side, self._schema, whole)
         async with self._one:
             if self._folded != [task for task, _, _ in given[: len(self._folded)]]:  # never but after a failure
                 self._total, self._folded = Total(self._schema), []
@@ -83,7 +85,7 @@ class RoundSum:
             return
         blobs = self._services.blobs
         try:
-            await self._services.thread(lambda: self._total.add(chunks(blobs, manifest), scale))
+            await self._services.move(lambda: self._total.add(chunks(blobs, manifest), scale))
         except BaseException:  # part of it may be in the sum: begin again
             self._total, self._folded = Total(self._schema), []
             raise
