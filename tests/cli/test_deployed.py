@@ -97,7 +97,7 @@ def test_a_study_is_served_two_sites_join_and_the_model_is_that_of_a_simulation(
     server = commands.start("serve", "study.py", "--clients", "2", "--seed", "3", "--port", "0", "--folder", "server")
     eventually((tmp_path / "server/server.json").exists, "the server started")
     operator = commands.opened(Operator.at(tmp_path / "server"))
-    eventually(lambda: operator.runs(), "the run was begun")
+    eventually(operator.runs, "the run was begun")
     trust = ("--ca", "server/certificates/authority.pem", "--token", operator.token(uses=2).token)
     join = ("join", operator.server, *trust)
     scripted = commands.start(*join, "--data", "ward-1.csv", "--name", "ward-1", "--home", "one", "--yes")
@@ -126,7 +126,7 @@ def test_a_server_that_was_killed_goes_on_from_its_folder(commands: Commands, tm
     killed = commands.start(*serve)
     eventually((tmp_path / "server/server.json").exists, "the server started")
     with Operator.at(tmp_path / "server") as operator:
-        eventually(lambda: operator.runs(), "the run was begun")
+        eventually(operator.runs, "the run was begun")
         (run,) = operator.runs()
     killed.kill()
     killed.wait()
