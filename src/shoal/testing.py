@@ -154,7 +154,7 @@ class Fleet:
         algorithm = self._plan.algorithm
         model = task.inline
         if model is None:
-            model = self._coordinator.blobs.path(blob_id(task.model)).read_bytes()
+            model = self._coordinator.blobs.read(blob_id(task.model), offset=0, length=task.model.size_bytes)
         call, state = call_of(algorithm, model), states[task.state_of]
         turn = (algorithm, call, self._data[client.name], state, Key(*task.key))
         payload, after = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: take_turn(*turn))

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
+from typing import BinaryIO
 
 from shoal.errors import ConflictError, ServerError, StoreError
 from shoal.server import logs
@@ -267,12 +268,17 @@ class App:
         if not asked or exchange.method != "GET":
             raise ServerError("there is nothing here under this method and path", code="not-found")
         client, blob = self._opened(exchange).client, asked[1]
-        if not self.coordinator.may_read(client, blob) or not self.coordinator.blobs.has(blob):
-            raise ServerError("no task or run of this client names a blob with this id", code="blob-unknown")
-        with self._transfers.one(client.id), self.coordinator.blobs.open(blob) as file:
+        if not self.coordinator.may_read(client, blob):
+            raise _unknown_blob()
+        with self._transfers.one(client.id), await asyncio.to_thread(self._opened_blob, blob) as file:
             async with self._room.taken(2 * CHUNK_BYTES):
                 await send_file(exchange, file, tag=blob, headers=_FOR_EVER)
         return client.id
+
+    def _opened_blob(self, blob: str) -> BinaryIO:
+        if not self.coordinator.blobs.has(blob):
+            raise _unknown_blob()
+        return self.coordinator.blobs.open(blob)
 
     def _superseded(self, client: Known) -> None:
         logs.event(logging.WARNING, "superseded", client=client.id)
@@ -328,6 +334,10 @@ class App:
 
 async def _text(exchange: Exchange, status: int, text: str) -> None:
     await exchange.whole(status, [(b"content-type", b"text/plain")], text.encode())
+
+
+def _unknown_blob() -> ServerError:
+    return ServerError("no task or run of this client names a blob with this id", code="blob-unknown")
 
 
 def _too_many(message: str, wait_s: float) -> ServerError:

@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server.views import ClientView, RunView
-from shoal.store.blobs import Blobs, Incoming
+from shoal.store.blob_store import BlobStore
+from shoal.store.incoming import Incoming
 from shoal.store.store import Store
 from shoal.wire.messages import CheckIn, Declined, Enroll, Enrolled, Missing, Orders, Result, Upload, Verdict
 
@@ -33,7 +34,7 @@ class Coordination(Protocol):
     federation: str
     boot: str
     store: Store
-    blobs: Blobs
+    blobs: BlobStore
 
     async def enroll(self, message: Enroll) -> Enrolled:
         """The client that a token was spent for. The signature has been checked."""

@@ -25,7 +25,7 @@ from shoal.server.coordination import Known
 from shoal.server.records import RunFacts, Stored, stored_of
 from shoal.server.services import Services
 from shoal.server.views import ClientView, RoundView, RunView
-from shoal.store.blobs import Blobs
+from shoal.store.blob_store import BlobStore
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
 from shoal.turns import check_deployable
@@ -73,7 +73,7 @@ class _Clients:
 class Coordinator:
     """Everything that clients and operators ask of a server, without HTTP."""
 
-    def __init__(self, store: Store, blobs: Blobs, *, federation: str) -> None:
+    def __init__(self, store: Store, blobs: BlobStore, *, federation: str) -> None:
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
         self._services = Services(store, blobs, self._wake, self._changed, self._needed)
@@ -285,7 +285,7 @@ class Coordinator:
                "state": msgspec.msgpack.encode(state),
                "model": msgspec.msgpack.encode(call), "created": now}  # fmt: skip
         try:
-            await self._services.thread(closing.keep, model, self.blobs)
+            await self._services.move(closing.keep, model, self.blobs)
             writes = [Write("run_add", row, wants=1), *self._audit("operator", "submitted", run, name)]
             await asyncio.wrap_future(self.store.write(*writes))
         except ConflictError as error:
@@ -357,12 +357,12 @@ class Coordinator:
         """A safetensors file with the run's model after its last closed round."""
         row = self._row(run)
         path = self.blobs.folder / "models" / f"{row['id']}.safetensors"
-        await self._services.thread(lambda: _write_model(path, *self._read_model(row)))
+        await self._services.move(lambda: _write_model(path, *self._read_model(row)))
         return path
 
     async def state(self, run: str) -> Any:
         """What the server holds of a run after its last closed round: the algorithm's state."""
-        _, model = await self._services.thread(self._read_model, self._row(run))
+        _, model = await self._services.move(self._read_model, self._row(run))
         return model.run.state
 
     def _row(self, run: str) -> Mapping[str, Any]:
@@ -390,7 +390,7 @@ class Coordinator:
 
     async def _take_up(self, row: Mapping[str, Any]) -> None:
         try:
-            plan, model = await self._services.thread(self._read_model, row)
+            plan, model = await self._services.move(self._read_model, row)
         except (ShoalError, OSError) as error:
             self._waits[row["id"]] = f"it cannot go on: {error}"
             return
@@ -408,7 +408,8 @@ class Coordinator:
     def _read_model(self, row: Mapping[str, Any]) -> tuple[Plan, closing.Model]:
         """A run's plan, and its model after the last closed round."""
         plan = self._plans.get(row["plan_digest"]) or rebuilt(bytes(row["plan"]))
-        data = self.blobs.path(blob_id(stored_of(row)[0])).read_bytes()
+        state = stored_of(row)[0]
+        data = self.blobs.read(blob_id(state), offset=0, length=state.size_bytes)
         return plan, closing.model_of(plan.algorithm, int(row["seed"]), data)
 
     def _needed(self) -> Iterable[Manifest]:
@@ -419,7 +420,7 @@ class Coordinator:
     async def _tidy(self) -> None:
         """Deletes what nobody needs and nobody comes back for."""
         try:
-            await self._services.thread(lambda: self.blobs.sweep(older_s=ARRIVING_S))
+            await self._services.move(lambda: self.blobs.sweep(older_s=ARRIVING_S))
             if not self._waits:  # a run that could not be taken up may need what nobody names
                 await self._services.sweep()
         except StoreError as error:

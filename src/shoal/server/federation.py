@@ -28,7 +28,7 @@ from shoal.server.limits import Limits
 from shoal.server.metrics import Metrics
 from shoal.server.operators import Operators
 from shoal.server.serving import Place, Serving, serve
-from shoal.store.blobs import Blobs
+from shoal.store.blob_store import open_blobs
 from shoal.store.store import Store, Write, open_store
 from shoal.whole_file import write_whole
 from shoal.wire.messages import Name
@@ -90,6 +90,7 @@ class Federation:
         *,
         name: str | None = None,
         store: str | None = None,
+        blobs: str | None = None,
         host: str = "127.0.0.1",
         port: int = 8433,
         hosts: Iterable[str] = (),
@@ -102,9 +103,10 @@ class Federation:
     ) -> Federation:
         """The server of a folder, which is made if it is not there; what was begun in it goes on.
 
-        `store` is the folder's `store.sqlite`, or a URL (`open_store`). `hosts` are the names by which clients call
-        this machine. Without `certificate` and `key` it makes its own in `certificates`. `plans` are those that only
-        a study file defines. SettingError and StoreError for what cannot be.
+        `store` is the folder's `store.sqlite`, or a URL (`open_store`), and `blobs` its `blobs`, or a URL
+        (`open_blobs`). `hosts` are the names by which clients call this machine. Without `certificate` and `key` it
+        makes its own in `certificates`. `plans` are those that only a study file defines. SettingError and StoreError
+        for what cannot be.
         """
         folder = Path(folder).absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,7 +115,9 @@ class Federation:
         metrics = Metrics()
         opened = metrics.timed(open_store(store or str(folder / "store.sqlite")))
         try:
-            coordinator = Coordinator(opened, Blobs(folder / "blobs"), federation=_kept_name(opened, name))
+            kept, (known,) = _kept_name(opened, name), opened.read("federation")
+            here, owner = folder / "blobs", f"{known['name']} since {known['created']}"
+            coordinator = Coordinator(opened, open_blobs(blobs or here, folder=here, owner=owner), federation=kept)
             operators = Operators.of(folder)
         except BaseException:
             opened.close()

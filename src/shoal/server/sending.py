@@ -22,7 +22,8 @@ async def send_file(
 
     `tag` names these bytes for ever. A peer that takes them slower than the limits allow is left alone.
     """
-    size = os.fstat(file.fileno()).st_size
+    on_disk = _on_disk(file)
+    size = file.seek(0, os.SEEK_END)
     quoted = f'"{tag}"'
     known = [(b"etag", quoted.encode()), (b"accept-ranges", b"bytes"), *headers]
     if quoted in exchange.header("if-none-match"):
@@ -36,13 +37,27 @@ async def send_file(
     await exchange.begin(206 if asked else 200, [*known, (b"content-type", kind)], end - start)
     async with asyncio.timeout(exchange.limits.seconds_for(end - start)):
         while start < end:
-            data = os.pread(file.fileno(), min(CHUNK_BYTES, end - start), start)
+            span = (file, start, min(CHUNK_BYTES, end - start))
+            data = _read(*span) if on_disk else await asyncio.to_thread(_read, *span)
             if not data:
                 raise OSError("the file became shorter while it was sent")
             start += len(data)
             await exchange.more(data, last=start == end)
         if size == 0:
             await exchange.more(b"", last=True)
+
+
+def _on_disk(file: BinaryIO) -> bool:
+    """Whether reading takes no longer than a disk; else it waits for a network."""
+    try:
+        return file.fileno() >= 0
+    except OSError:
+        return False
+
+
+def _read(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
 
 
 def _span(asked: str, size: int) -> tuple[int, int]:

@@ -12,13 +12,13 @@ from typing import ParamSpec, TypeVar
 from shoal.errors import StoreError
 from shoal.server import logs
 from shoal.server.audit import audit_writes
-from shoal.store.blobs import Blobs
+from shoal.store.blob_store import BlobStore
 from shoal.store.store import Store, Write
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import Manifest
 
 _AT_ONCE = 4
-"""So many files are deleted while everybody waits: it takes a millisecond for each."""
+"""So many blobs are deleted while everybody waits: a file takes a millisecond."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Services:
     """The store, the blobs, threads for what takes long, and whom to tell."""
 
     store: Store
-    blobs: Blobs
+    blobs: BlobStore
     wake: Callable[[str], None]
     """Called with a client's name when there is news for it."""
     changed: Callable[[str, str], None]
@@ -37,8 +37,12 @@ class Services:
     needed: Callable[[], Iterable[Manifest]]
     """The blobs that some run needs: asked before any is deleted, so that nothing has to be counted."""
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
+    _movers: ThreadPoolExecutor = field(init=False)
     _over: set[Manifest] = field(default_factory=set[Manifest], init=False)
     _deleting: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._movers = ThreadPoolExecutor(self.blobs.at_once, "shoal blobs")
 
     def let_go(self, *manifests: Manifest) -> None:
         """Deletes those of some blobs that no run needs any more, soon: a round's end is not waited for meanwhile."""
@@ -60,11 +64,12 @@ class Services:
         if self._deleting is not None:
             self._deleting.cancel()
         self.pool.shutdown(wait=True)
+        self._movers.shutdown(wait=True)
         self._delete_over(len(self._over))
 
     async def sweep(self) -> None:
         """Deletes every blob that no run needs: what a crash left behind, or a result whose report never came."""
-        there = await self.thread(lambda: set(self.blobs.ids()))
+        there = await self.move(lambda: set(self.blobs.ids()))
         self._delete(there.difference(map(blob_id, self.needed())))
 
     def _delete(self, blobs: Iterable[str]) -> None:
@@ -77,6 +82,10 @@ class Services:
     async def thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a call gives that would hold up everybody else."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: call(*args, **kwargs))
+
+    async def move(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a call gives that brings or reads blobs: where they wait for a network, nothing else waits with them."""
+        return await asyncio.get_running_loop().run_in_executor(self._movers, lambda: call(*args, **kwargs))
 
     def audit(self, actor: str, action: str, item: str, detail: str = "") -> list[Write]:
         """What adds a row to the audit log."""

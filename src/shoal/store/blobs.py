@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
-import threading
-import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
-from weakref import WeakValueDictionary
 
 from shoal.errors import StoreError
-from shoal.store.durable import create, settle, told
+from shoal.store.arrivals import Arrivals
+from shoal.store.durable import settle, told
 from shoal.store.incoming import Incoming
 from shoal.wire.blobs import blob_id, manifest_of
 from shoal.wire.messages import Manifest
 
 _ID = re.compile("[0-9a-f]{64}")
-_KEY = re.compile("[0-9a-z-]{1,64}")
 
 
 class Blobs:
@@ -29,14 +26,11 @@ class Blobs:
     Only this user can read it. Methods raise StoreError where the disk cannot do what was asked.
     """
 
+    at_once = 4
+
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
-        self._incoming = self._folder / "incoming"
-        self._arriving: WeakValueDictionary[str, Incoming] = WeakValueDictionary()
-        self._lock = threading.Lock()
-        with told(f"make a folder for blobs at {self._folder}"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._incoming.mkdir(mode=0o700, exist_ok=True)
+        self._arrivals = Arrivals(self._folder / "incoming")
 
     @property
     def folder(self) -> Path:
@@ -45,9 +39,7 @@ class Blobs:
 
     def path(self, blob: str) -> Path:
         """Where a blob is, or would be."""
-        if not _ID.fullmatch(blob):
-            raise StoreError("a blob's id is 64 hexadecimal digits")
-        return self._folder / blob[:2] / f"{blob}.blob"
+        return self._folder / place_of(blob)
 
     def has(self, blob: str) -> bool:
         """True for a blob that is there, whole."""
@@ -81,27 +73,16 @@ class Blobs:
 
     def free_bytes(self) -> int:
         """How much room there is on the disk."""
-        with told("ask how much room there is"):
-            return shutil.disk_usage(self._folder).free
+        return self._arrivals.free_bytes()
 
     def incoming(self, key: str, manifest: Manifest) -> Incoming:
         """Where the parts of a blob arrive. `key` says who sends it, such as a task's name.
 
         The same key and manifest give what has come so far, after a restart too: then what is on the disk is hashed
         again, which takes a second for each GB or two. Another manifest begins anew. WireError for a manifest that
-        contradicts itself.
+        contradicts itself; ConflictError while another one under this key is being made durable.
         """
-        if not _KEY.fullmatch(key):
-            raise StoreError("the key of an upload is made of up to 64 digits, small letters and hyphens")
-        with self._lock:
-            known = self._arriving.get(key)
-            if known is not None and known.open:
-                if known.manifest == manifest:
-                    return known
-                known.abandon()
-            arriving = Incoming(self._incoming / f"{key}.part", self.path(blob_id(manifest)), manifest)
-            self._arriving[key] = arriving
-            return arriving
+        return self._arrivals.incoming(key, manifest, settle=partial(settle, final=self.path(blob_id(manifest))))
 
     def put_bytes(self, data: bytes, *, coding: str = "") -> Manifest:
         """Makes bytes a blob; its manifest when it is durable."""
@@ -126,33 +107,21 @@ class Blobs:
             settle(path, self.path(blob_id(manifest)))
         return manifest
 
-    @contextmanager
-    def scratch(self) -> Generator[Path]:
+    def scratch(self) -> AbstractContextManager[Path]:
         """An empty file to write a blob into; gone afterwards, unless `take_file` took it."""
-        path = self._incoming / f"{secrets.token_hex(8)}.tmp"
-        with told("make a temporary file"):
-            create(path)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        return self._arrivals.scratch()
 
     def sweep(self, *, older_s: float) -> int:
         """Removes what arrived in part and had nothing written to it for so long; how many files that were."""
-        removed, before = 0, time.time() - older_s
-        for path in list(self._incoming.iterdir()):
-            with self._lock, told("remove what arrived in part"):
-                removed += self._remove_older(path, before)
-        return removed
+        return self._arrivals.sweep(older_s=older_s)
 
-    def _remove_older(self, path: Path, before: float) -> bool:
-        try:
-            if path.stat().st_mtime >= before:
-                return False
-        except FileNotFoundError:  # it became whole meanwhile
-            return False
-        known = self._arriving.get(path.stem) if path.suffix == ".part" else None
-        if known is not None:
-            known.abandon()
-        path.unlink(missing_ok=True)
-        return True
+
+def place_of(blob: str) -> str:
+    """Where a blob is below its folder or prefix; StoreError for what is no blob's id.
+
+    >>> place_of("ab" * 32)[:10]
+    'ab/abababa'
+    """
+    if not _ID.fullmatch(blob):
+        raise StoreError("a blob's id is 64 hexadecimal digits")
+    return f"{blob[:2]}/{blob}.blob"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from shoal.errors import ConflictError, StoreError, WireError
-from shoal.store.durable import create, settle, told
+from shoal.store.durable import create, told
 from shoal.wire.blobs import check_manifest, check_part, part_span
 from shoal.wire.messages import Manifest
 
@@ -19,19 +19,20 @@ _PIECE = 256 * 1024
 
 
 class Incoming:
-    """A blob's temporary file, and which of its parts are there. Made by `Blobs.incoming`.
+    """A blob's temporary file, and which of its parts are there. Made by `BlobStore.incoming`.
 
     A part counts when all of it was written and its digest is the one declared. Several may be written at a time,
-    from any thread; of two that write the same part, the one that began later wins.
+    from any thread; of two that write the same part, the one that began later wins. Only `commit`, and `missing` after
+    a restart, take long, and nothing waits for a commit but another.
     """
 
-    def __init__(self, temporary: Path, final: Path, manifest: Manifest) -> None:
+    def __init__(self, temporary: Path, manifest: Manifest, *, settle: Callable[[Path], None]) -> None:
         check_manifest(manifest, most_bytes=max(manifest.size_bytes, manifest.raw_bytes))
         self.manifest = manifest
-        self._temporary, self._final = temporary, final
+        self._temporary, self._settle = temporary, settle
         self._lock = threading.Lock()
         self._writers: dict[int, PartWriter] = {}
-        self.open = True
+        self.open, self.settling = True, False
         with told("keep what is uploaded"):
             create(temporary)
             if temporary.stat().st_size > manifest.size_bytes:
@@ -79,23 +80,38 @@ class Incoming:
             writer.finish()
 
     def commit(self) -> None:
-        """Makes the blob durable under its name; StoreError if parts are missing, or the disk cannot."""
+        """Makes the blob durable under its name; StoreError if parts are missing, or the disk or network cannot.
+
+        After a failure what came is there still, and it may be tried again.
+        """
         with self._lock:
             self._check_open()
             missing = len(self.manifest.parts) - len(self._there())
             if missing:
                 raise StoreError(f"{missing} of {len(self.manifest.parts)} parts of the blob are missing")
+            self._close_writers()
+            self.settling = True
+        durable = False
+        try:
             with told("make a blob durable"):
-                settle(self._temporary, self._final)
-            self._end()
+                self._settle(self._temporary)
+            durable = True
+        finally:
+            with self._lock:
+                self.open = self.open and not durable
+                if not self.open:
+                    self._temporary.unlink(missing_ok=True)
+                self.settling = False  # after that the file may be another one's
 
     def abandon(self) -> None:
-        """Forgets what has come."""
+        """Forgets what has come. What is being made durable just now becomes so."""
         with self._lock:
             if self.open:
-                self._end()
-                with told("remove an upload"):
-                    self._temporary.unlink(missing_ok=True)
+                self.open = False
+                self._close_writers()
+                if not self.settling:
+                    with told("remove an upload"):
+                        self._temporary.unlink(missing_ok=True)
 
     def _there(self) -> set[int]:
         if self._have is None:
@@ -109,11 +125,10 @@ class Incoming:
         self._there().add(number)
 
     def _check_open(self) -> None:
-        if not self.open:
+        if not self.open or self.settling:
             raise ConflictError("this upload is over: another one took its place, or it is complete")
 
-    def _end(self) -> None:
-        self.open = False
+    def _close_writers(self) -> None:
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
