@@ -49,6 +49,7 @@ from .estimators import FederatedClassifier as FederatedClassifier
 from .estimators import FederatedRegressor as FederatedRegressor
 from .estimators import FederatedStandardScaler as FederatedStandardScaler
 from .key import Key as Key
+from .operator import Operator as Operator
 from .optimizers import adagrad as adagrad
 from .optimizers import adam as adam
 from .optimizers import optimizer as optimizer
@@ -58,6 +59,7 @@ from .plan import Plan as Plan
 from .robust import Median as Median
 from .rounds import Rules as Rules
 from .schema import Schema as Schema
+from .server.federation import Federation as Federation
 from .simulation import Availability as Availability
 from .simulation import CsvLog as CsvLog
 from .simulation import EarlyStop as EarlyStop
