@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import os
@@ -12,9 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import boto3
 import pytest
-from botocore.config import Config
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -29,11 +28,12 @@ NUMBERS = itertools.count()
 class Service:
     """Where it answers, and what is in it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
+        self.pid = pid
         self.endpoint = f"http://127.0.0.1:{port}"
-        self.client = boto3.client(
+        self.client = importlib.import_module("boto3").client(
             "s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id="testing",
-            aws_secret_access_key="testing", config=Config(retries={"total_max_attempts": 1}),
+            aws_secret_access_key="testing",
         )  # fmt: skip
 
     def bucket(self) -> str:
@@ -54,8 +54,8 @@ class Service:
 @contextmanager
 def running() -> Iterator[Service]:
     """The service, as long as it is needed; the test is skipped without it."""
-    if importlib.util.find_spec("moto") is None:
-        pytest.skip("needs moto's server: run  pip install 'moto[server]'")
+    if not all(map(importlib.util.find_spec, ("boto3", "moto", "flask"))):
+        pytest.skip("needs boto3 and moto's server: run  pip install boto3 'moto[server]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,7 +63,7 @@ def running() -> Iterator[Service]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(process, port)
-        yield Service(port)
+        yield Service(port, process.pid)
     finally:
         process.kill()
         process.wait()

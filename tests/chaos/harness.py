@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from shoal.server import closing
 from shoal.server.audit import verify
 from shoal.server.certificates import development_certificates
 from shoal.server.records import stored_of
-from shoal.store.blobs import Blobs
+from shoal.store.blob_store import open_blobs
 from shoal.store.faults import VARIABLE
 from shoal.store.store import Store, open_store
 from shoal.wire.blobs import blob_id
@@ -115,9 +115,13 @@ class Process:
 class Cluster:
     """One folder with a server and its sites. Agents are threads here, unless a test wants processes."""
 
-    def __init__(self, folder: Path, plan: str = "small", *, store: str | None = None) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(
+        self, folder: Path, plan: str = "small", *, store: str | None = None, blobs: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.plan, self.environment = folder, plan, dict(environment or {})
         self.store = store or str(folder / "server" / "store.sqlite")
+        self.blobs = blobs or str(folder / "server" / "blobs")
         self.tls = development_certificates(folder / "server" / "certificates", ["127.0.0.1", "localhost"])
         self.authority = str(self.tls.authority)
         with socket.socket() as free:
@@ -149,9 +153,9 @@ class Cluster:
 
     def serve(self, crash: str | None = None, **environment: str) -> Process:
         """Starts the server; it may die before it is ready, if that is asked for."""
-        given = {VARIABLE: crash} if crash else {}
+        given = self.environment | environment | ({VARIABLE: crash} if crash else {})
         self.server = Process(
-            "serve", str(self.folder / "server"), str(self.port), self.plan, self.store, **given, **environment
+            "serve", str(self.folder / "server"), str(self.port), self.plan, self.store, self.blobs, **given
         )
         if crash is None:
             self.server.wait_for("https://")
@@ -253,8 +257,11 @@ class Cluster:
             check_rows(store, PLANS[self.plan].rounds)
             (row,) = store.read("runs")
             stored = stored_of(row)
-        blobs = Blobs(self.folder / "server" / "blobs")
-        model = closing.model_of(PLANS[self.plan].algorithm, SEED, blobs.path(blob_id(stored[0])).read_bytes())
+            (known,) = store.read("federation")
+        owner = f"{known['name']} since {known['created']}"
+        blobs = open_blobs(self.blobs, folder=self.folder / "server" / "blobs", owner=owner)
+        state = blobs.read(blob_id(stored[0]), offset=0, length=stored[0].size_bytes)
+        model = closing.model_of(PLANS[self.plan].algorithm, SEED, state)
         assert np.array_equal(np.asarray(model.run.state.vector), wanted(self.plan))
         assert set(blobs.ids()) <= set(map(blob_id, stored))
         for name in SITES.names:

@@ -1,4 +1,4 @@
-"""A server in a process of its own, for tests that kill it: `python -m tests.chaos.serve FOLDER PORT [STORE]`.
+"""A server in a process of its own, for tests that kill it: `tests.chaos.serve FOLDER PORT PLAN [STORE [BLOBS]]`.
 
 It makes a token for each site, begins the run, and says so on its standard output. What is wrong with its disk, and
 with its clock, is in the environment.
@@ -25,11 +25,13 @@ CLOCK = "SHOAL_CHAOS_CLOCK"
 """So many seconds its wall clock is off."""
 
 
-def main(folder: str, port: str, plan: str, store: str | None = None) -> None:
+def main(folder: str, port: str, plan: str, store: str | None = None, blobs: str | None = None) -> None:
     shift_clock(float(os.environ.get(CLOCK, "0")))
     log_to_file(folder)
     limits = Limits(anonymous_rate=10_000, client_rate=10_000)
-    here = Federation.at(folder, name="wards", store=store, port=int(port), plans=[PLANS[plan]], limits=limits)
+    here = Federation.at(
+        folder, name="wards", store=store, blobs=blobs, port=int(port), plans=[PLANS[plan]], limits=limits
+    )
 
     async def start() -> None:
         for name in SITES.names:

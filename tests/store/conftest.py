@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from shoal.store.store import Store, open_store
-from tests import postgres
+from tests import postgres, s3
 
 NUMBERS = itertools.count()
 
@@ -54,6 +54,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def lasting_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a new store is made that outlives its process."""
     return f"sqlite://{tmp_path}/shoal.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[s3.Service]:
+    """A service that speaks S3."""
+    with s3.running() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(service: s3.Service, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket, and the credentials for it."""
+    for name, value in s3.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return service.bucket()
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.errors import ConflictError, StoreError, WireError
+from shoal.errors import ConflictError, WireError
 from shoal.store.blobs import Blobs
 from shoal.store.faults import VARIABLE
 from shoal.wire.blobs import blob_id, manifest_of
@@ -78,19 +77,6 @@ def test_nobody_else_reads_blobs(blobs: Blobs):
     assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
 
 
-@pytest.mark.parametrize("name", ["", "../" * 20 + "x", "A" * 64, "0" * 63, "0" * 65])
-def test_no_name_leads_out_of_the_folder(blobs: Blobs, name: str):
-    with pytest.raises(StoreError, match="64 hexadecimal digits"):
-        blobs.read(name, offset=0, length=1)
-    with pytest.raises(StoreError, match="key of an upload"):
-        blobs.incoming(name + "/", manifest_of(b""))
-
-
-def test_a_blob_that_is_not_there_is_told(blobs: Blobs):
-    with pytest.raises(StoreError, match="could not open the blob 000000000000: it is not there"):
-        blobs.read("0" * 64, offset=0, length=1)
-
-
 @given(
     order=st.permutations(range(11)),
     chunk=st.integers(100, 1500),
@@ -122,13 +108,6 @@ def test_parts_come_in_any_order_in_any_pieces_over_any_restarts(
     assert files(blobs) == [blobs.path(blob_id(manifest))]
 
 
-def test_an_empty_blob_has_no_parts(blobs: Blobs):
-    incoming = blobs.incoming("k", manifest_of(b""))
-    assert incoming.missing() == ()
-    incoming.commit()
-    assert blobs.size(blob_id(manifest_of(b""))) == 0
-
-
 def test_a_part_of_another_length_than_declared_is_refused(blobs: Blobs):
     incoming = blobs.incoming("k", manifest_of(DATA, part_bytes=1000))
     with pytest.raises(WireError, match="more bytes than were declared"):
@@ -147,14 +126,6 @@ def test_a_manifest_that_contradicts_itself_is_refused(blobs: Blobs):
     assert files(blobs) == []
 
 
-def test_a_blob_with_missing_parts_is_not_made(blobs: Blobs):
-    incoming = blobs.incoming("k", manifest_of(DATA, part_bytes=1000))
-    incoming.put(0, part(0))
-    with pytest.raises(StoreError, match="10 of 11 parts of the blob are missing"):
-        incoming.commit()
-    assert not blobs.has(blob_id(incoming.manifest))
-
-
 def test_of_two_that_send_a_part_the_later_wins(blobs: Blobs):
     incoming = blobs.incoming("k", manifest_of(DATA, part_bytes=1000))
     stuck = incoming.begin(0)
@@ -169,18 +140,6 @@ def test_of_two_that_send_a_part_the_later_wins(blobs: Blobs):
     with pytest.raises(ConflictError, match="part 0 is there already"):
         incoming.begin(0)
     assert not Blobs(blobs.folder).incoming("k", incoming.manifest).missing().count(0)
-
-
-def test_no_writer_reaches_a_blob_that_is_durable(blobs: Blobs):
-    incoming = blobs.incoming("k", manifest_of(DATA[:10], part_bytes=5))
-    incoming.put(0, DATA[:5])
-    stuck = incoming.begin(1)
-    incoming.put(1, DATA[5:10])
-    incoming.commit()
-    for late in (lambda: stuck.write(b"?"), incoming.commit, lambda: incoming.begin(1)):
-        with pytest.raises(ConflictError):
-            late()
-    assert blobs.read(blob_id(incoming.manifest), offset=0, length=99) == DATA[:10]
 
 
 def test_another_manifest_begins_anew(blobs: Blobs):
@@ -201,15 +160,6 @@ def test_another_manifest_begins_anew(blobs: Blobs):
     assert blobs.read(blob_id(shorter.manifest), offset=0, length=9999) == DATA[:500]
 
 
-def test_the_same_bytes_from_two_clients_are_one_blob(blobs: Blobs):
-    manifest = manifest_of(DATA)
-    for key in ("task-1", "task-2"):
-        incoming = blobs.incoming(key, manifest)
-        incoming.put(0, DATA)
-        incoming.commit()
-    assert len(files(blobs)) == 1
-
-
 def test_an_abandoned_upload_is_gone(blobs: Blobs):
     incoming = blobs.incoming("k", manifest_of(DATA, part_bytes=1000))
     incoming.put(0, part(0))
@@ -218,21 +168,6 @@ def test_an_abandoned_upload_is_gone(blobs: Blobs):
     assert files(blobs) == []
     with pytest.raises(ConflictError):
         incoming.begin(1)
-
-
-def test_parts_are_written_at_the_same_time(blobs: Blobs):
-    incoming = blobs.incoming("k", manifest_of(DATA, part_bytes=1000))
-
-    def send(number: int) -> None:
-        incoming.put(number, [part(number)[start : start + 7] for start in range(0, 1000, 7)])
-
-    threads = [threading.Thread(target=send, args=(number,)) for number in range(11)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    incoming.commit()
-    assert blobs.read(blob_id(incoming.manifest), offset=0, length=99_999) == DATA
 
 
 def test_what_arrived_in_part_is_swept_when_it_is_old(blobs: Blobs):
