@@ -125,9 +125,10 @@ class Fleet:
 
     async def stop(self) -> None:
         """Lets all clients go."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        while left := [loop for loop in self._loops if not loop.done()]:
+            for loop in left:
+                loop.cancel()
+            await asyncio.wait(left, timeout=0.1)  # Python 3.11 forgets to cancel who is being woken
         self._pool.shutdown()
 
     async def _live(self, name: str) -> None:
@@ -154,7 +155,8 @@ class Fleet:
         algorithm = self._plan.algorithm
         model = task.inline
         if model is None:
-            model = self._coordinator.blobs.read(blob_id(task.model), offset=0, length=task.model.size_bytes)
+            whole = {"offset": 0, "length": task.model.size_bytes}
+            model = await asyncio.to_thread(self._coordinator.blobs.read, blob_id(task.model), **whole)
         call, state = call_of(algorithm, model), states[task.state_of]
         turn = (algorithm, call, self._data[client.name], state, Key(*task.key))
         payload, after = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: take_turn(*turn))
