@@ -185,10 +185,16 @@ def test_a_person_is_asked_once_about_a_plan(tmp_path: Path) -> None:
 
 def test_a_no_is_kept_until_the_process_ends(tmp_path: Path) -> None:
     asked: list[bool] = []
-    consent = Consent(tmp_path / "approved.toml", lambda plan, info: bool(asked.append(True)))
+    consent = Consent(tmp_path / "approved.toml", lambda plan, info: asked.append(True) is not None)
     assert [consent.policy(PLAN, INFO).allow for _ in range(2)] == [(), ()]
     assert len(asked) == 1
     assert not (tmp_path / "approved.toml").exists()
+
+
+def test_nobody_who_could_be_asked_is_no_answer(tmp_path: Path) -> None:
+    answers = [None, True]
+    consent = Consent(tmp_path / "approved.toml", lambda plan, info: answers.pop(0))
+    assert [len(consent.policy(PLAN, INFO).allow) for _ in range(3)] == [0, 1, 1]
 
 
 def test_a_damaged_file_of_plans_is_not_overwritten(tmp_path: Path) -> None:

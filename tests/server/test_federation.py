@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import urllib3
 import shoal
 from shoal.errors import SettingError
 from shoal.server import logs
+from shoal.server.certificates import development_certificates
 from shoal.server.federation import Address, Federation, log_to_file
 
 PLAN = shoal.Plan(shoal.FedAvg(shoal.models.logistic(3)), rounds=2)
@@ -90,6 +94,35 @@ def test_a_port_that_is_taken_is_a_sentence_and_the_store_is_given_back(tmp_path
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="together"):
         Federation.at(tmp_path, certificate=tmp_path / "server.pem")
+
+
+def test_a_certificate_without_tls_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="give one of them"):
+        Federation.at(tmp_path, insecure=True, certificate=tmp_path / "server.pem", key=tmp_path / "server-key.pem")
+
+
+def test_a_certificate_for_every_host_of_a_domain_leaves_the_name_to_be_said(tmp_path: Path) -> None:
+    tls = development_certificates(tmp_path, ["*.example.org"])
+    with pytest.raises(SettingError, match="say by which name"):
+        Federation.at(tmp_path / "a", certificate=tls.certificate, key=tls.key)
+    said = Federation.at(tmp_path / "b", port=0, certificate=tls.certificate, key=tls.key, hosts=("fl.example.org",))
+    with said.running():
+        assert said.url.startswith("https://fl.example.org:")
+
+
+def test_in_the_foreground_it_serves_until_a_signal(tmp_path: Path) -> None:
+    program = (
+        "import sys; from shoal.server.federation import Federation\n"
+        "federation = Federation.at(sys.argv[1], port=0)\n"
+        "federation.serve(ready=lambda url: print(url, flush=True))\n"
+        "print('ended')"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("https://127.0.0.1:")
+        server.send_signal(signal.SIGTERM)
+        assert server.stdout.read() == "ended\n"
+    assert server.returncode == 0
 
 
 def test_a_given_certificate_says_what_clients_call(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -100,7 +101,9 @@ def _policy(path: Path | None, home: Home, telling: Telling, *, yes: bool) -> Po
     if not yes and not sys.stdin.isatty():
         raise SettingError("nobody is there to be asked about a plan: give a --policy, or --yes to allow every plan")
 
-    def asked(plan: Plan, info: RunInfo) -> bool:
+    def asked(plan: Plan, info: RunInfo) -> bool | None:
+        if threading.current_thread() is not threading.main_thread():
+            return None  # only the agent's own loop asks: the next check-in does
         telling.plan(plan, info)
         return yes or _answer(telling)
 

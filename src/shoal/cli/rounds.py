@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from shoal.cli.show import row
 from shoal.cli.tables import plain
+from shoal.errors import StoreError
 from shoal.server.federation import Federation
 from shoal.server.serving import Serving
 from shoal.server.views import RoundView, RunView
@@ -24,7 +25,8 @@ class Watch:
     def __init__(self, serving: Serving, federation: Federation, run: str, *, quiet: bool) -> None:
         self._serving, self._coordinator, self._run = serving, federation.coordinator, run
         console = Console(stderr=True, quiet=quiet, highlight=False)
-        columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        text = TextColumn("{task.description}", markup=False)
+        columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), text)
         self._bar = Progress(*columns, console=console, transient=True, disable=quiet)
         self._task = self._bar.add_task("", total=None)
         self._told, self._status = self.run().round, ""
@@ -36,11 +38,18 @@ class Watch:
             yield
 
     def look(self) -> bool:
-        """Tells what changed since the last look; whether the run is over."""
-        run = self._serving.call(self._brief())
-        if run.round != self._told or run.status != self._status:
-            run = self.run()
-            self._tell(run)
+        """Tells what changed since the last look; whether the run is over.
+
+        A store that does not answer for a while is told, and no more: the server goes on without being looked at.
+        """
+        try:
+            run = self._serving.call(self._brief())
+            if run.round != self._told or run.status != self._status:
+                run = self.run()
+                self._tell(run)
+        except (StoreError, TimeoutError) as error:
+            self._bar.update(self._task, description=plain(f"the store does not answer: {error}"))
+            return False
         counted, given = run.tasks.get("counted", 0), sum(run.tasks.values())
         state = f"{counted} of {given} contributions" if given else run.waits_for or run.reason or run.status
         self._bar.update(self._task, completed=run.round, total=run.rounds, description=plain(state))
@@ -53,10 +62,13 @@ class Watch:
     def _tell(self, run: RunView) -> None:
         closed = [one for one in run.history if one.status == "closed"]
         for one in closed[self._told :]:
-            self._bar.console.print(plain(_line(one)), markup=False)
+            self._say(_line(one))
         if run.status != self._status and run.status in OVER:
-            self._bar.console.print(plain(f"{run.name} is {run.status}{f': {run.reason}' if run.reason else ''}"))
+            self._say(f"{run.name} is {run.status}{f': {run.reason}' if run.reason else ''}")
         self._told, self._status = run.round, run.status
+
+    def _say(self, text: str) -> None:
+        self._bar.console.print(plain(text), markup=False)
 
     async def _brief(self) -> RunView:
         return next(run for run in self._coordinator.runs() if run.id == self._run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,8 @@ from shoal.rounds.rules import Rules
 from shoal.server import logs
 from shoal.server.federation import Federation, log_to_file
 from shoal.server.serving import Serving
+
+_LOOK_S = 0.25
 
 Study = Annotated[
     Path | None, typer.Argument(help="A Python file that defines a plan. Without: the runs that are there.")
@@ -54,6 +56,7 @@ def command(
     folder: Annotated[Path, typer.Option(help="Where everything is kept; the same folder goes on.")] = FOLDER,
     federation: Annotated[str | None, typer.Option(help="The federation's name, said once.")] = None,
     store: Annotated[str | None, typer.Option(help="A store's URL, such as postgresql://user@host/shoal.")] = None,
+    blobs: Annotated[str | None, typer.Option(help="Where models lie, such as s3://bucket/prefix.")] = None,
     host: Annotated[str, typer.Option(help="The address to serve at; 0.0.0.0 for every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8433,
     public_host: Hosts = None,
@@ -70,8 +73,8 @@ def command(
     found = None if study is None else load(study)
     rules = None if found is None else _rules(found.plan, clients, at_least, deadline, over_selection, buffer)
     server = Federation.at(
-        folder, name=federation, store=store, host=host, port=port, hosts=public_host or (), certificate=cert, key=key,
-        insecure=insecure, plans=() if found is None else (found.plan,),
+        folder, name=federation, store=store, blobs=blobs, host=host, port=port, hosts=public_host or (),
+        certificate=cert, key=key, insecure=insecure, plans=() if found is None else (found.plan,),
     )  # fmt: skip
     if log_json:
         logs.to_stream()
@@ -81,9 +84,11 @@ def command(
         run = None if found is None else _begun(serving, server, found, name=name, rules=rules, seed=seed)
         _tell(server, run, found, as_json=as_json)
         if run is None:
-            stop.wait()
+            while serving.alive and not stop.wait(_LOOK_S):
+                pass
         else:
-            _attend(Watch(serving, server, run, quiet=log_json), stop, until_done=until_done, as_json=as_json)
+            watch = Watch(serving, server, run, quiet=log_json)
+            _attend(watch, lambda: stop.wait(_LOOK_S) or not serving.alive, until_done=until_done, as_json=as_json)
 
 
 def _rules(
@@ -132,18 +137,18 @@ def _tell(server: Federation, run: str | None, study: StudyFile | None, *, as_js
     )
 
 
-def _attend(watch: Watch, stop: threading.Event, *, until_done: bool, as_json: bool) -> None:
-    """Shows the rounds until the server is told to end, or the run has ended."""
+def _attend(watch: Watch, ends: Callable[[], bool], *, until_done: bool, as_json: bool) -> None:
+    """Shows the rounds until the server ends, or until the run has if that is asked for."""
+    over = False
     with watch.shown():
-        while not stop.wait(0.25):
+        while not ((over and until_done) or ends()):
             over = watch.look()
-            if over and until_done:
-                break
-    found = watch.run()
-    if as_json:
-        print_json(found)
-    if until_done and found.status != "completed":
-        raise typer.Exit(0 if stop.is_set() else 1)
+    if over and until_done:
+        found = watch.run()
+        if as_json:
+            print_json(found)
+        if found.status != "completed":
+            raise typer.Exit(1)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from shoal.cli.tables import plain, print_json
 from shoal.client.contents import contents
@@ -43,7 +44,7 @@ class Telling:
             print_json({"event": type(event).__name__.lower(), **asdict(event)})
             return
         self._console.print(f"{datetime.now():%H:%M:%S}  {plain(str(event))}", markup=False)
-        self._status.update(self._doing(event))
+        self._status.update(Text(self._doing(event)))
 
     def plan(self, plan: Plan, info: RunInfo) -> None:
         """Shows what a run would do with a site's data."""

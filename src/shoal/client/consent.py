@@ -12,8 +12,8 @@ from shoal.plan import Plan
 from shoal.whole_file import write_whole
 from shoal.wire.messages import RunInfo
 
-Ask = Callable[[Plan, RunInfo], bool]
-"""Shows a plan and what the server says of its run to a person; whether the answer is yes."""
+Ask = Callable[[Plan, RunInfo], bool | None]
+"""Shows a plan and what the server says of its run to a person; whether the answer is yes, None if nobody answered."""
 
 _HEADER = "# The plans that a person at this site said yes to. Take a line away to be asked again.\n"
 
@@ -45,9 +45,11 @@ class Consent:
             policy = Policy.load(self._path) if self._path.exists() else Policy()
             if policy.allow == "any" or entry in policy.allow or entry in self._refused:
                 return policy
-            if self._ask(plan, info):
+            answer = self._ask(plan, info)
+            if answer:
                 return self._kept([*policy.allow, entry])
-            self._refused.add(entry)
+            if answer is False:
+                self._refused.add(entry)
             return policy
 
     def _kept(self, allow: list[str]) -> Policy:

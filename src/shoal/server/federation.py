@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import json
 import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -37,7 +36,9 @@ NAME = "shoal"
 """What a federation is called that was given no name."""
 LOG_BYTES, LOG_FILES = 10_000_000, 3
 
-_HERE = ("localhost", "127.0.0.1")
+_HERE = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a server that serves every address is reached from its own machine."""
 _NO_PORT = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
@@ -108,6 +109,8 @@ class Federation:
         makes its own in `certificates`. `plans` are those that only a study file defines. SettingError and StoreError
         for what cannot be.
         """
+        if insecure and (certificate is not None or key is not None):
+            raise SettingError("a certificate is for TLS, and insecure leaves that out: give one of them")
         folder = Path(folder).absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tls = None if insecure else _tls(folder, host, tuple(hosts), certificate, key)
@@ -201,7 +204,7 @@ class Federation:
         scheme, port = url.partition(":")[0], url.rpartition(":")[2]
         named = self.tls.hosts[0] if self.tls is not None and self.tls.hosts else self.place.host
         self.url = f"{scheme}://{_bracketed(named)}:{port}"
-        local = _HERE[1] if _is_any(self.place.host) else self.place.host
+        local = _LOOPBACK.get(self.place.host, self.place.host)
         certificate = None if self.tls is None else str((self.tls.authority or self.tls.certificate).absolute())
         address = Address(f"{scheme}://{_bracketed(local)}:{port}", named, certificate)
         write_whole(self.folder / "server.json", json.dumps(asdict(address)).encode(), mode=0o600)
@@ -243,18 +246,15 @@ def _tls(
 ) -> Tls:
     """The certificate that was given, or one of the folder's own."""
     if certificate is not None and key is not None:
-        return given_certificate(certificate, key, hosts=hosts)
+        given = given_certificate(certificate, key, hosts=hosts)
+        named = tuple(host for host in given.hosts if "*" not in host)
+        if not named:
+            raise SettingError(f"{certificate} names no single host: say by which name clients call this machine")
+        return replace(given, hosts=named)
     if certificate is not None or key is not None:
         raise SettingError("a certificate and its key are given together: name both files, or neither")
-    named = hosts or (socket.gethostname() if _is_any(host) else host,)
+    named = hosts or (socket.gethostname() if host in _LOOPBACK else host,)
     return development_certificates(folder / "certificates", (*named, *_HERE))
-
-
-def _is_any(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
 
 
 def _bracketed(host: str) -> str:

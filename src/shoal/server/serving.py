@@ -115,6 +115,11 @@ class Serving:
         if self._failed is not None and error is None:
             raise RunError("the server did not end as it should") from self._failed
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still serves; what went wrong is raised at the end of the `with`."""
+        return self._thread.is_alive()
+
     def call(self, coroutine: Coroutine[Any, Any, T], *, timeout_s: float | None = 60.0) -> T:
         """What a coroutine gives that runs on the server's loop."""
         assert self._loop is not None
