@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import resource
 import signal
@@ -27,6 +28,7 @@ CLOCK = "SHOAL_CHAOS_CLOCK"
 
 def main(folder: str, port: str, plan: str, store: str | None = None, blobs: str | None = None) -> None:
     shift_clock(float(os.environ.get(CLOCK, "0")))
+    logging.raiseExceptions = False  # the log, too, is on a disk that may be full
     log_to_file(folder)
     limits = Limits(anonymous_rate=10_000, client_rate=10_000)
     here = Federation.at(

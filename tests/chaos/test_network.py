@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from shoal.client.events import Away, Settled
 from tests.chaos.harness import Cluster
 from tests.chaos.proxy import Proxy
+from tests.chaos.study import SITES
 
 
 def through_a_bad_network(cluster: Cluster, seed: int) -> None:
@@ -33,3 +36,19 @@ def test_cut_uploads_and_downloads_are_taken_up_again(cluster):
 @pytest.mark.parametrize("cluster", ["large", "long"], indirect=True)
 def test_networks_of_every_kind_lose_nothing(cluster, seed):
     through_a_bad_network(cluster, seed)
+
+
+@pytest.mark.slow
+def test_of_two_agents_with_one_identity_the_older_stops_and_says_why(cluster, tmp_path):
+    cluster.serve()
+    name, *others = SITES.names
+    older = cluster.agent(name)
+    older.wait_for("Connected")
+    shutil.copytree(cluster.home(name), tmp_path / "copy")
+    newer = cluster.agent(name, home=tmp_path / "copy")
+    assert older.ended() == 1
+    assert older.said("Stopped - stopped: another agent with this client's key said hello after this one") == 1
+    cluster.join(*others)
+    cluster.wait_over()
+    assert newer.stop() == 0
+    cluster.check()

@@ -39,9 +39,9 @@ def test_a_disk_without_room_for_results_is_told_of_and_waited_for(cluster):
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["long"], indirect=True)
 def test_a_disk_without_room_for_rows_is_waited_for(cluster):
-    server = cluster.serve(**{MOST_FILE: "150000"})
+    server = cluster.serve(**{MOST_FILE: "200000"})
     cluster.join()
-    wait_for(lambda: heard(cluster, "the store") or heard(cluster, "disk is full"))
+    wait_for(lambda: any("StoreError" in line.get("error", "") for line in cluster.log()))
     time.sleep(1.0)
     server.send(signal.SIGUSR1)
     cluster.wait_over()
