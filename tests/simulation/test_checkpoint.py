@@ -93,21 +93,32 @@ print(len(result.history), result.vector.tobytes().hex())
 """
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_a_process_that_was_killed_leaves_a_run_to_go_on_from(by, tmp_path):
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory):
+    """Where the program runs: its processes compile once."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", PROGRAM]
     environment = {
         **os.environ,
         "PYTHONPATH": str(root),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),  # three processes compile once
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    uninterrupted = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
+    return {"env": environment, "cwd": root}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(surroundings):
+    """What the program says at the end of a run that nobody stopped."""
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, **surroundings)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_process_that_was_killed_leaves_a_run_to_go_on_from(by, tmp_path, surroundings, uninterrupted):
+    command = [sys.executable, "-c", PROGRAM]
     file = tmp_path / "run.safetensors"
-    with subprocess.Popen(
-        [*command, file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=root
-    ) as run:
+    with subprocess.Popen([*command, file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **surroundings) as run:
         assert run.stdout is not None
         for _ in range(20):
             run.stdout.readline()
@@ -116,10 +127,10 @@ def test_a_process_that_was_killed_leaves_a_run_to_go_on_from(by, tmp_path):
         run.send_signal(by)
         run.communicate(timeout=60)
     assert run.returncode != 0
-    resumed = subprocess.run([*command, file], capture_output=True, text=True, check=True, env=environment, cwd=root)
+    resumed = subprocess.run([*command, file], capture_output=True, text=True, check=True, **surroundings)
     *measured, end = resumed.stdout.splitlines()
     assert 0 < len(measured) < 400, "it went on, and did not begin anew"
-    assert end == uninterrupted.stdout.splitlines()[-1]
+    assert end == uninterrupted
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def data_of(name):
 LAZY = shoal.LazyPopulation(RAGGED.names, data_of)
 
 
-# By these seeds the arrays of gathered rows grow once (in the first, the largest client comes late): each size compiles.
+# By these seeds gathered arrays grow once, by the first the longest client comes late: each size is compiled for.
 @pytest.mark.parametrize(
     ("plan", "seed"), [(PLAN, 41), (REMEMBERING, 22), (LARGE, 22)], ids=["small", "remembering", "large"]
 )
