@@ -19,6 +19,7 @@ lint: .venv/developed
 torch: .venv/with-torch  # what the tests of torch models and `make bench` need beside the rest: 200 MB, CPU only
 bench: .venv/with-torch
 	$(BIN)/python -m benchmarks engine
+	$(BIN)/python -m benchmarks network
 clean:
 	rm -rf .venv
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.report import Report
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "benchmarks", "engine", "--only", "import shoal", *arguments]
+def run(*arguments, name="engine", row="import shoal"):
+    command = [sys.executable, "-m", "benchmarks", name, "--only", row, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -33,3 +33,13 @@ def test_a_row_is_held_against_its_bound_by_ratio_where_there_is_a_reference():
     report.add("fast", 1.0, "s", reference=2.0, bound=0.6)
     report.add("slow", 2.0, "s", reference=2.0, bound=0.6)
     assert [(row.ratio, row.holds) for row in report.rows] == [(pytest.approx(0.5), True), (pytest.approx(1.0), False)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a server's CPU time and memory are read from /proc")
+def test_a_row_of_the_network_is_measured_on_a_server_that_closes_rounds():
+    done = run("--json", "--quick", name="network", row="round latency")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["unit"] == "ms"
+    assert row["bound"] == 150
+    assert row["value"] > 0
