@@ -89,6 +89,8 @@ def command(
         else:
             watch = Watch(serving, server, run, quiet=log_json)
             _attend(watch, lambda: stop.wait(_LOOK_S) or not serving.alive, until_done=until_done, as_json=as_json)
+        if stop.is_set() and not as_json:
+            typer.echo("ending, when what is under way is done; Ctrl-C does not wait for it", err=True)
 
 
 def _rules(

@@ -69,7 +69,8 @@ ROUTES: tuple[Route, ...] = (
           answer=list[TokenView]),
     Route("token", "POST", "/v1/tokens", "Makes a token with which clients enrol.", "operator", NewToken, Token,
           status=201),
-    Route("events", "GET", "/v1/events", "The audit log as it grows: server-sent events, resumable by Last-Event-ID.",
+    Route("events", "GET", "/v1/events", "The audit log as it grows: server-sent events, resumable by Last-Event-ID. "
+          "Prefer: wait=0 ends it with the last row that there is.",
           kind="text/event-stream"),
     Route("openapi", "GET", "/v1/openapi.json", "This description.", answer=dict[str, Any]),
 )  # fmt: skip
