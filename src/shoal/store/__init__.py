@@ -1,1 +1,1 @@
-"""What a server keeps: rows in SQLite or PostgreSQL, blobs in files. Nothing is told before it is durable."""
+"""What a server keeps: rows in SQLite or PostgreSQL, blobs in files or S3. Nothing is told before it is durable."""
