@@ -83,8 +83,9 @@ def open_blobs(place: str | Path, *, folder: str | Path | None = None, owner: st
     `owner` says which, and another's is refused. Credentials are found as boto3 finds them, never in the address.
     StoreError if they cannot be used.
 
-    >>> blobs = open_blobs("blobs")
-    >>> blobs.put_bytes(b"four bytes").size_bytes
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     open_blobs(folder).put_bytes(b"four bytes").size_bytes
     10
     """
     scheme, separator, _ = str(place).partition("://")
