@@ -35,6 +35,7 @@ from tests.conftest import classification
 RAGGED = classification(sizes=(7, 3, 12, 5, 1, 30))
 EQUAL = classification(sizes=(6,) * 9)
 LOGISTIC = models.logistic(4)
+WIDE = shoal.FedAvg(models.mlp(4, hidden=(400, 300)), batch_size=4)
 
 AGGREGATIONS = {
     "weighted": shoal.weighted_mean(),
@@ -53,7 +54,7 @@ GRIDS = {
     "remembered grid": Remember(TopK(0.4)) >> Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold=2) >> Mean(),
     "noised grid": Clip(0.5) >> Quantize(1e-4) >> NoiseShare(0.1, at_least=2) >> SecureSum(threshold=2) >> Over(4),
 }
-COHORTS = {"everyone": None, "four": 4, "half": 0.5, "poisson": shoal.Poisson(0.4)}
+COHORTS = {"everyone": None, "three": 3, "half": 0.5, "poisson": shoal.Poisson(0.4)}
 
 
 def both(algorithm, *, cohort=None, rounds=5, population=RAGGED, seed=3):
@@ -167,15 +168,13 @@ def test_what_clients_remember_is_the_same_in_both():
 
 
 def test_a_large_model_on_all_cores_is_the_local_one():
-    model = models.mlp(4, hidden=(400, 300))
-    algorithm = shoal.FedAvg(model, batch_size=4)
-    plan = shoal.Plan(algorithm, rounds=3, cohort=5)
-    assert model.layout.size >= LARGE
+    plan = shoal.Plan(WIDE, rounds=3, cohort=5)
+    assert WIDE.layout.size >= LARGE
     key = shoal.Key.from_seed(2)
     cohorts = Cohorts(RAGGED.names, plan.sampler, key)
-    assert suits(algorithm, cohorts) == (shoal.simulation.cores.cores() > 1)
-    runtime = CoresRuntime(algorithm, RAGGED, cohorts)
-    run = shoal.algorithms.start(algorithm, key)
+    assert suits(WIDE, cohorts) == (shoal.simulation.cores.cores() > 1)
+    runtime = CoresRuntime(WIDE, RAGGED, cohorts)
+    run = shoal.algorithms.start(WIDE, key)
     first = np.asarray(run.state.vector)
     for _ in range(plan.rounds):
         run, (record,) = runtime.advance(run, 1)
@@ -187,11 +186,10 @@ def test_a_large_model_on_all_cores_is_the_local_one():
 
 def test_rejected_clients_are_named_alike_by_every_runtime():
     poisoned = poison(RAGGED, "c2")
-    algorithm = shoal.FedAvg(models.mlp(4, hidden=(400, 300)))
-    plan, key = shoal.Plan(algorithm, rounds=1), shoal.Key.from_seed(0)
+    plan, key = shoal.Plan(WIDE, rounds=1), shoal.Key.from_seed(0)
     for kind in (CompiledRuntime, CoresRuntime, shoal.simulation.local.LocalRuntime):
-        runtime = kind(algorithm, poisoned, Cohorts(poisoned.names, plan.sampler, key))
-        _, (record,) = runtime.advance(shoal.algorithms.start(algorithm, key), 1)
+        runtime = kind(WIDE, poisoned, Cohorts(poisoned.names, plan.sampler, key))
+        _, (record,) = runtime.advance(shoal.algorithms.start(WIDE, key), 1)
         assert (record.rejected, record.clients) == (("c2",), 5)
 
 
@@ -219,7 +217,7 @@ def test_rounds_in_one_call_are_the_rounds_one_by_one_to_the_bit():
 
 
 def test_the_data_of_a_client_that_is_not_drawn_changes_nothing():
-    plan = shoal.Plan(shoal.FedAvg(LOGISTIC), rounds=1, cohort=2)
+    plan = shoal.Plan(shoal.FedAvg(LOGISTIC), rounds=1, cohort=3)
     result = shoal.simulate(plan, RAGGED, seed=1)
     drawn = plan.sampler.draw(shoal.Key.from_seed(1).split("round", 0).split("cohort"), len(RAGGED))
     other = RAGGED.names[next(place for place in range(len(RAGGED)) if place not in drawn)]
