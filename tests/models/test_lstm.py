@@ -98,7 +98,10 @@ def test_padding_changes_neither_loss_nor_update(random):
     short = {"x": text[:, :-1], "y": text[:, 1:]}
     long = {name: np.pad(column, ((0, 0), (0, 3))) for name, column in short.items()}
     plan = shoal.Plan(shoal.FedAvg(model, batch_size=4, order="given", client_optimizer=shoal.sgd(1.0)), rounds=2)
-    vectors = [shoal.simulate(plan, shoal.Population.from_clients({"a": data})).vector for data in (short, long)]
+    vectors = [
+        shoal.simulate(plan, shoal.Population.from_clients({"a": data}), runtime="local").vector
+        for data in (short, long)
+    ]
     np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-6)
     measured = [model.measure(vectors[0], data) for data in (short, long)]
     for name in ("loss", "accuracy"):
