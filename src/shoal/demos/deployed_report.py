@@ -34,15 +34,15 @@ def _found(deployed: Deployed) -> Table:
     network, simulated = deployed.network, deployed.simulated
     table: Table = Table(title=f"Four hospitals over TLS, {deployed.seconds:.1f} s", **LOOK)  # type: ignore[arg-type]
     table.add_column("run", no_wrap=True)
-    table.add_column("what the server learned")
+    table.add_column("learned")
     for name in ("over the network", "in simulate"):
         table.add_column(name, justify="right")
     rows = (
-        ("1 statistics", "patients to learn from", *(f"{found.patients}" for found in (network, simulated))),
-        ("", "mean age and its deviation", *(f"{f.means[0]:.3f}, {f.deviations[0]:.3f}" for f in (network, simulated))),
-        (f"2 training, {deployed.rounds} rounds", "length of the model's vector", *map(_norm, (network, simulated))),
-        ("3 evaluation", "accuracy on held-out patients", *_measured("accuracy", network, simulated)),
-        ("", "loss on held-out patients", *_measured("loss", network, simulated)),
+        ("1 statistics", "patients learned from", *(f"{found.patients}" for found in (network, simulated))),
+        ("", "mean age, deviation", *(f"{f.means[0]:.3f}, {f.deviations[0]:.3f}" for f in (network, simulated))),
+        (f"2 training, {deployed.rounds} rounds", "length of the model", *map(_norm, (network, simulated))),
+        ("3 evaluation", "accuracy, held out", *_measured("accuracy", network, simulated)),
+        ("", "loss, held out", *_measured("loss", network, simulated)),
     )
     for row in rows:
         table.add_row(*row, style="bold" if "accuracy" in row[1] else "")
@@ -52,7 +52,7 @@ def _found(deployed: Deployed) -> Table:
 def _left(deployed: Deployed) -> Table:
     table: Table = Table(title="What left each hospital, by its own ledger", **LOOK)  # type: ignore[arg-type]
     table.add_column("hospital", no_wrap=True)
-    for name in ("patients at home", "results", "bytes of results", "messages in all", "bytes in all"):
+    for name in ("patients", "results", "their bytes", "messages", "all bytes"):
         table.add_column(name, justify="right")
     for left in deployed.left:
         figures = (left.patients, left.results, left.result_bytes, left.messages, left.message_bytes)
