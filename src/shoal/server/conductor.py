@@ -366,7 +366,9 @@ class Conductor:
         record = await services.thread(lambda: read_record(services.store, self.facts.run, buffered=buffered))
         if record.stored != self._stored:  # a write that seemed to fail did not
             self._model = await services.move(self._loaded, record.stored)
-        waited, over = self._seen, (*self._stored, *self._making)
+        issued = {row["id"] for row in record.rows if row["status"] == "issued"}  # these are reported again
+        closed = (manifest for task, manifest in self._counted.items() if task not in issued)
+        over = (*self._stored, *self._making, *closed)
         self._stored, self._step, self._current, self._making = record.stored, record.step, record.current, ()
         self._inline = _inline(self._model, self._stored)
         self._counted = {row["id"]: manifest_of_row(row) for row in record.rows if row["status"] == "counted"}
@@ -376,8 +378,7 @@ class Conductor:
         self._ready = True
         services.let_go(*over)
         await self._go_on_from(record)
-        for client in waited:  # they are asked anew whether they are there
-            services.wake(client)
+        services.wake_all()  # those who wait said that they are there to what is gone
 
     async def _go_on_from(self, record: Record) -> None:
         saved = record.saved

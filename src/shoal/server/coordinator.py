@@ -76,7 +76,7 @@ class Coordinator:
     def __init__(self, store: Store, blobs: BlobStore, *, federation: str) -> None:
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
-        self._services = Services(store, blobs, self._wake, self._changed, self._needed)
+        self._services = Services(store, blobs, self._wake, self._wake_all, self._changed, self._needed)
         self._audit = self._services.audit
         self._runs: dict[str, Conductor] = {}
         self._waits: dict[str, str] = {}
@@ -380,8 +380,7 @@ class Coordinator:
             waits = conductor.waits_for()
         return RunView(
             id=row["id"], name=row["name"], plan_digest=row["plan_digest"],
-            status=conductor.status if conductor is not None else row["status"], reason=reason, waits_for=waits,
-            round=row["round"] if conductor is None else conductor.round,
+            status=row["status"], reason=reason, waits_for=waits, round=row["round"],
             rounds=json.loads(bytes(row["plan"]))["rounds"], there=there, tasks=tasks, history=history,
             created=row["created"], updated=row["updated"],
         )  # fmt: skip

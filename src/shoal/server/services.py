@@ -32,6 +32,8 @@ class Services:
     blobs: BlobStore
     wake: Callable[[str], None]
     """Called with a client's name when there is news for it."""
+    wake_all: Callable[[], None]
+    """Called when every client is to say again whether it is there."""
     changed: Callable[[str, str], None]
     """Called with a run and its new status."""
     needed: Callable[[], Iterable[Manifest]]
