@@ -18,7 +18,10 @@ def store():
 
 
 def services(store, blobs, needed):
-    return Services(store, blobs, lambda name: None, lambda run, status: None, lambda: needed)
+    return Services(
+        store, blobs, wake=lambda name: None, wake_all=lambda: None, changed=lambda run, status: None,
+        needed=lambda: needed,
+    )  # fmt: skip
 
 
 def test_many_blobs_that_are_let_go_hold_up_nobody(store, tmp_path):
