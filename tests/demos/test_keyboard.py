@@ -19,7 +19,7 @@ import shoal
 from shoal.cli import demo
 from shoal.demos import keyboard_report
 from shoal.demos.keyboard import Data, check_equal, count, study
-from shoal.demos.keyboard_lstm import SHORT, recalls, start, suggest, train
+from shoal.demos.keyboard_lstm import SHORT, recalls, start, suggest
 
 WAYS = [
     "most frequent words", "bigrams, each role its own", "bigrams, federated", "trigrams, federated",
@@ -55,8 +55,8 @@ def data(plays):
 @pytest.fixture(scope="module")
 def found(data):
     told = []
-    done = study(data, replace(SHORT, rounds=3, cohort=2, length=8), tell=told.append)
-    assert told.count("round") == 3
+    done = study(data, replace(SHORT, rounds=40, cohort=4, length=8), tell=told.append)
+    assert told.count("round") == 40
     return done
 
 
@@ -112,11 +112,8 @@ def test_the_network_begins_with_the_frequencies_of_the_words(data):
     np.testing.assert_allclose(np.exp(bias), (counts + 1) / (counts + 1).sum(), rtol=1e-6)
 
 
-def test_the_network_learns(data):
-    learned = data.train.contexts(data.vocabulary)
-    counts = count(learned, vocabulary=len(data.vocabulary), least_clients=1).counts[0]
-    training = replace(SHORT, rounds=40, cohort=4, length=8)
-    model, vector = train(data.train, data.vocabulary, training, counts)
+def test_the_network_learns(data, found):
+    model, vector = found.network
     words = data.vocabulary.numbers(("long", "live", "the"))
     assert data.vocabulary.word(suggest(model, vector, words, top=1)[0]) == "king"
 
