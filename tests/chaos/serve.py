@@ -18,7 +18,7 @@ import time
 from shoal.server.federation import Federation, log_to_file
 from shoal.server.limits import Limits
 from shoal.store.store import Write
-from tests.chaos.study import PLANS, RULES, SEED, SITES
+from tests.chaos.study import BAD, PLANS, SEED, SITES, rules
 
 MOST_FILE = "SHOAL_CHAOS_MOST_FILE"
 """No file of the server becomes larger than so many bytes: a full disk. SIGUSR1 makes room."""
@@ -36,9 +36,9 @@ def main(folder: str, port: str, plan: str, store: str | None = None, blobs: str
     )
 
     async def start() -> None:
-        for name in SITES.names:
+        for name in (*SITES.names, *BAD):
             await asyncio.to_thread(make_token, here, name)
-        await here.submit_once(PLANS[plan], name="study", rules=RULES, seed=SEED)
+        await here.submit_once(PLANS[plan], name="study", rules=rules(plan), seed=SEED)
 
     def ready(url: str) -> None:
         print(url, flush=True)

@@ -15,7 +15,8 @@ SEED = 5
 SITES = classification(sizes=(16, 16, 16))  # of one size, so that a turn is compiled once
 SPARSE = shoal.Remember(shoal.TopK(0.4)) >> shoal.PlainSum() >> shoal.Mean()
 CLIPPED = shoal.Clip(0.5) >> shoal.PlainSum() >> shoal.Mean()
-RULES = Rules(at_least=len(SITES.names), deadline_s=600.0)
+BAD = ("bad-bytes", "bad-dtype", "bad-nan", "bad-shape", "bad-weight")
+"""Clients that take part in the plan "besieged", and send what is in their names."""
 
 
 def _plan(model: object, aggregation: object, rounds: int) -> shoal.Plan:
@@ -26,8 +27,14 @@ PLANS = {
     "small": _plan(models.logistic(4), SPARSE, 3),  # its clients remember, and its results travel inside messages
     "long": _plan(models.logistic(4), SPARSE, 12),
     "large": _plan(models.mlp(4, hidden=(600, 600)), CLIPPED, 3),  # its results are too large for messages
-    "endless": _plan(models.logistic(4), SPARSE, 1000),
+    "besieged": _plan(models.logistic(4), CLIPPED, 1),
 }
+
+
+def rules(plan: str) -> Rules:
+    """No round is closed without all sites; besieged, none is opened without the bad clients."""
+    wait_for = len(SITES.names) + (len(BAD) if plan == "besieged" else 0)
+    return Rules(at_least=len(SITES.names), wait_for=wait_for, deadline_s=600.0)
 
 
 @cache

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
-from shoal.client.events import Away, Settled
+from shoal.client.events import Away, Settled, Skewed
 from tests.chaos.harness import Cluster
 from tests.chaos.proxy import Proxy
+from tests.chaos.serve import CLOCK
 from tests.chaos.study import SITES
 
 
@@ -52,3 +53,17 @@ def test_of_two_agents_with_one_identity_the_older_stops_and_says_why(cluster, t
     cluster.wait_over()
     assert newer.stop() == 0
     cluster.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["long"], indirect=True)
+def test_clocks_that_jump_change_nothing(cluster):
+    cluster.join()
+    for jump_s in ("3600", "-3600"):
+        server = cluster.serve(**{CLOCK: jump_s})
+        cluster.wait_round(2)
+        server.kill()
+    cluster.serve()
+    cluster.wait_over()
+    cluster.check()
+    assert any(isinstance(event, Skewed) for event in cluster.events["c0"])
