@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shoal.data.files import Source
-from shoal.frames import Categories, chosen, not_numbers
 from shoal.errors import DataError
 from shoal.extras import needed
+from shoal.frames import Categories, chosen, not_numbers
 
 
 @dataclass(frozen=True)

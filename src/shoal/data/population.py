@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from shoal.frames import Categories, chosen, features_of, names_of, numbers_of, values_of
 from shoal.data.gathered import Gathered
 from shoal.data.mapped import let_go, memory_map, read_sparsely
 from shoal.errors import DataError, SettingError
 from shoal.examples import Examples
+from shoal.frames import Categories, chosen, features_of, names_of, numbers_of, values_of
 from shoal.key import Key
 from shoal.settings import number
 

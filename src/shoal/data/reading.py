@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from shoal.data.files import CsvSource, ParquetSource
-from shoal.frames import Categories
 from shoal.data.meaning import Meaning
 from shoal.data.population import Population
 from shoal.data.scatter import Arrays, Buckets, Clients, count, scatter
 from shoal.data.store import column_file, new_folder, open_population, with_usable, write_index
+from shoal.frames import Categories
 
 
 def read_csv(

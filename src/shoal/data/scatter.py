@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Int
 
 from shoal.data.files import CsvSource
-from shoal.frames import Column, features_of, numbers_of
 from shoal.data.meaning import Meaning
 from shoal.errors import DataError
+from shoal.frames import Column, features_of, numbers_of
 
 BUCKET_BYTES = 2**25
 """How large a part of the result is put in order at a time."""
