@@ -165,7 +165,9 @@ def test_a_body_that_is_not_the_one_that_was_signed_is_not_looked_at(server: Ser
     assert problem(swapped) == "400 wrong-digest"
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x81\xa4busy\xa3yes", os.urandom(100)])
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", b"\x81\xa4busy\xa3yes", bytes(range(100, 0, -1))], ids=["empty", "never", "text", "noise"]
+)
 def test_a_body_that_is_no_message_is_malformed(server: Server, body: bytes) -> None:
     client = server.client()
     headers = client.headers("POST", "/v1/checkin", digest=digest_of(body))

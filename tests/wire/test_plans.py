@@ -125,7 +125,7 @@ def test_no_two_classes_of_a_field_have_one_name():
         assert len({kind.__qualname__ for kind in kinds}) == len(kinds)
 
 
-@pytest.mark.parametrize("name", plans._OPTIMIZERS)
+@pytest.mark.parametrize("name", sorted(plans._OPTIMIZERS))
 def test_every_optimizer_that_may_be_made_is_one(name):
     plan = of(models.logistic(2), server_optimizer=shoal.optimizer(name, learning_rate=0.1))
     assert rebuilt(plan_bytes(plan)) == plan
