@@ -17,6 +17,7 @@ from doctest import ELLIPSIS
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from sybil import Example, Sybil
 from sybil.example import SybilFailure
@@ -24,6 +25,14 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from shoal.data.shakespeare import PACKAGE
 from shoal.errors import PackageError
+
+FLAGS = os.environ.get("XLA_FLAGS")
+os.environ["XLA_FLAGS"] = f"{FLAGS or ''} --xla_cpu_use_fusion_emitters=false"
+jax.devices()  # takes the flags: most of the tests' time is compiling, and XLA's older emitters compile in half of it
+if FLAGS is None:  # programs that tests start are compiled as users' are
+    del os.environ["XLA_FLAGS"]
+else:
+    os.environ["XLA_FLAGS"] = FLAGS
 
 
 def is_as_shown(example: Example) -> str:

@@ -18,19 +18,19 @@ def heard(cluster: Cluster, text: str) -> bool:
     return any(isinstance(event, Away) and text in str(event) for events in cluster.events.values() for event in events)
 
 
-def wait_for(true, *, within_s: float = 60.0) -> None:
+def wait_for(true, *, within_s: float = 60.0, or_show: Cluster | None = None) -> None:
     until = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < until
+        assert time.monotonic() < until, or_show and ([*map(str, or_show.events.items())], or_show.log()[-20:])
         time.sleep(0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["large"], indirect=True)
 def test_a_disk_without_room_for_results_is_told_of_and_waited_for(cluster):
-    server = cluster.serve(**{MOST_FILE: "300000"})
+    server = cluster.serve(**{MOST_FILE: "900000"})
     cluster.join()
-    wait_for(lambda: heard(cluster, "disk is full"))
+    wait_for(lambda: heard(cluster, "disk is full"), or_show=cluster)
     server.send(signal.SIGUSR1)
     cluster.wait_over()
     cluster.check()

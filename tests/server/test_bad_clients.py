@@ -97,8 +97,10 @@ def test_of_two_agents_with_one_identity_the_newer_is_listened_to(server: Server
     assert problem(older.hello()) == "409 superseded"
     assert newer.ask("POST", "/v1/checkin", CheckIn()).status == 200
     assert older.client in server.here.left
-    actions = [row["action"] for row in server.here.store.read("audit", after=0, limit=1000)]
-    assert "superseded" in actions
+    until = time.monotonic() + 10  # the row is written after the answer
+    while not (rows := server.here.store.read("audit", after=0, limit=1000)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "superseded" in [row["action"] for row in rows]
 
 
 def test_an_agent_whose_identity_is_taken_hears_it_at_the_end_of_its_wait(server: Server) -> None:

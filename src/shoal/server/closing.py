@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,9 +13,12 @@ import numpy as np
 from shoal.aggregation import Bag, Payload
 from shoal.algorithms import Algorithm, Run, close_round, enter, open_round, silence, start
 from shoal.algorithms.evaluation import VectorElsewhere
-from shoal.errors import DivergedError, UnsupportedError
+from shoal.errors import DivergedError, PlanError, UnsupportedError
 from shoal.key import Key
+from shoal.model_file import write_model
+from shoal.plan import Plan
 from shoal.store.blob_store import BlobStore
+from shoal.whole_file import write_whole
 from shoal.wire.blobs import manifest_of
 from shoal.wire.messages import Manifest
 from shoal.wire.payloads import pack_tree, unpack_tree
@@ -105,3 +109,19 @@ def remembers(algorithm: Work) -> bool:
 
 def _model(algorithm: Work, run: Run[Any]) -> Model:
     return Model(algorithm, jax.tree.map(np.asarray, run))
+
+
+def write_model_file(path: Path, plan: Plan, model: Model) -> None:
+    """Writes a model as safetensors; of an algorithm that trains none, the container of its state."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if getattr(plan.algorithm, "model", None) is not None:
+        write_model(path, model.run.state.vector, plan=plan, round=int(model.run.round))
+    else:
+        write_whole(path, model.state())
+
+
+def check_buffered(plan: Plan) -> None:
+    """PlanError for a chain whose contributions cannot be weighted by their staleness."""
+    aggregation = plan.algorithm.aggregation
+    if not aggregation.meeting.adds or any(hasattr(step, "unit") for step in aggregation.steps):
+        raise PlanError(f"{aggregation}: staleness weights need float sums: leave buffer out, or Quantize and Collect")

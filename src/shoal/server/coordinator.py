@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from shoal.errors import ConflictError, PlanError, ServerError, ShoalError, StoreError
-from shoal.model_file import write_model
+from shoal.errors import ConflictError, ServerError, ShoalError, StoreError
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server import closing, logs
 from shoal.server.conductor import Conductor
 from shoal.server.coordination import Known
 from shoal.server.records import RunFacts, Stored, stored_of
+from shoal.server.roster import Roster
 from shoal.server.services import Services
 from shoal.server.views import ClientView, RoundView, RunView
 from shoal.store.blob_store import BlobStore
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
 from shoal.turns import check_deployable
-from shoal.whole_file import write_whole
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import (
     CheckIn,
@@ -63,13 +61,6 @@ class _Presence:
     waiting: asyncio.Event | None = None
 
 
-@dataclass
-class _Clients:
-    keys: dict[str, bytes] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    there: dict[str, _Presence] = field(default_factory=dict)
-
-
 class Coordinator:
     """Everything that clients and operators ask of a server, without HTTP."""
 
@@ -82,7 +73,8 @@ class Coordinator:
         self._waits: dict[str, str] = {}
         self._plans: dict[str, Plan] = {}
         self._kept: dict[str, Stored] = {}
-        self._clients = _Clients()
+        self._roster = Roster(self._services, federation=federation)
+        self._there: dict[str, _Presence] = {}
         self._draining = False
         self._ended = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
@@ -94,11 +86,7 @@ class Coordinator:
 
     async def start(self, plans: Iterable[Plan] = ()) -> None:
         """Takes up everything that the store knows. `plans` are those that only a study file defines."""
-        rows = await self._services.thread(self.store.read, "clients")
-        for row in rows:
-            self._clients.names[row["id"]] = row["name"]
-            if row["status"] == "active":
-                self._clients.keys[row["id"]] = bytes(row["public_key"])
+        await self._roster.load()
         self._plans = {plan.digest(): plan for plan in plans}
         for row in await self._services.thread(self.store.read, "runs"):
             self._kept[row["id"]] = stored_of(row)
@@ -125,59 +113,21 @@ class Coordinator:
 
     def public_key(self, client: str) -> bytes | None:
         """The key of a client that may talk to this server."""
-        return self._clients.keys.get(client)
+        return self._roster.public_key(client)
 
     def known(self, client: str) -> Known | None:
         """The client with an id; None if nobody has it, or it was revoked."""
-        return Known(client, self._clients.names[client]) if client in self._clients.keys else None
+        return self._roster.known(client)
 
     async def enroll(self, message: Enroll) -> Enrolled:
         """A client with a token gets an id; the same client again gets the same one."""
-        known = await self._enrolled(message.public_key)
-        if known is not None:
-            return known
-        client = secrets.token_hex(8)
-        token = hashlib.sha256(message.token.encode()).hexdigest()
-        now = self._services.wall()
-        rows = await self._services.thread(self.store.read, "token", hash=token)
-        if not rows or rows[0]["uses_left"] < 1 or rows[0]["expires"] <= now:
-            raise ServerError("this token is unknown, used up or expired: ask for a new one", code="token")
-        if message.name in self._clients.names.values():
-            raise ServerError(
-                f"a client called {message.name} is there already: choose another name", code="name-taken"
-            )
-        writes = [
-            Write("token_use", {"hash": token, "now": now}, wants=1),
-            *self._audit("client", "enrolled", client, rows[0]["label"]),
-            Write("client_add", {"id": client, "name": message.name, "public_key": message.public_key,
-                                    "token_label": rows[0]["label"], "enrolled": now}),
-        ]  # fmt: skip
-        try:
-            await asyncio.wrap_future(self.store.write(*writes))
-        except ConflictError as error:
-            known = await self._enrolled(message.public_key)  # the same request, twice at once
-            if known is not None:
-                return known
-            raise ServerError(
-                "this token or this name was taken just now: ask for a new token", code="token"
-            ) from error
-        self._clients.keys[client], self._clients.names[client] = message.public_key, message.name
-        return Enrolled(client=client, name=message.name, federation=self.federation)
-
-    async def _enrolled(self, key: bytes) -> Enrolled | None:
-        """The client of a key, if it is there: also one whose answer was lost with the store's."""
-        rows = await self._services.thread(self.store.read, "client_by_key", public_key=key)
-        if not rows or rows[0]["status"] != "active":
-            return None
-        client, name = rows[0]["id"], rows[0]["name"]
-        self._clients.keys[client], self._clients.names[client] = key, name
-        return Enrolled(client=client, name=name, federation=self.federation)
+        return await self._roster.enroll(message)
 
     async def check_in(self, client: Known, message: CheckIn, *, told: set[str]) -> Orders:
         """What a client is to do. It waits for work as long as the client asked, if there is none."""
         now = asyncio.get_running_loop().time()
         wait_s = min(message.wait_s, LONG_POLL_S)
-        presence = self._clients.there.setdefault(client.name, _Presence(now))
+        presence = self._there.setdefault(client.name, _Presence(now))
         presence.due = now + wait_s + GRACE_S
         orders = await self._orders(client, message, told)
         if wait_s and not (orders.tasks or orders.runs or orders.cancelled or self._draining):
@@ -223,13 +173,13 @@ class Coordinator:
 
     def _pace(self) -> float:
         """When a client that does not wait comes again, spread so that many do not come at once."""
-        mean = max(FLOOR_S, len(self._clients.there) / CALLS_A_SECOND)
+        mean = max(FLOOR_S, len(self._there) / CALLS_A_SECOND)
         return mean * random.uniform(0.5, 1.5)
 
     def gone(self, client: Known) -> None:
         """A client's session ended."""
         self._wake(client.name)
-        self._clients.there.pop(client.name, None)
+        self._there.pop(client.name, None)
         for conductor in self._runs.values():
             conductor.gone(client.name)
 
@@ -272,7 +222,7 @@ class Coordinator:
         rules = rules or Rules(at_least=max(2, plan.min_clients))
         check_deployable(plan.algorithm)
         if rules.buffer is not None:
-            _check_buffered(plan)
+            closing.check_buffered(plan)
         if any(conductor.facts.name == name for conductor in self._runs.values()):
             raise ServerError(f"there is a run called {name}: choose another name", code="name-taken")
         run = secrets.token_hex(6)
@@ -324,40 +274,26 @@ class Coordinator:
         now = asyncio.get_running_loop().time()
         views: list[ClientView] = []
         for row in sorted(self.store.read("clients"), key=lambda row: row["name"]):
-            presence = self._clients.there.get(row["name"])
+            presence = self._there.get(row["name"])
             tasks = tuple(t.task for c in self._runs.values() if (t := c.task_of(row["name"])) is not None)
             views.append(ClientView(id=row["id"], name=row["name"], status=row["status"], label=row["token_label"],
                                     enrolled=row["enrolled"], last_seen=row["last_seen"], tasks=tasks,
                                     online=presence is not None and now < presence.due))  # fmt: skip
         return views
 
-    async def token(
-        self, *, label: str = "", uses: int = 1, lasts_s: float = 7 * 86_400, actor: str = "operator"
-    ) -> str:
+    async def token(self, *, label: str = "", uses: int = 1, lasts_s: float = 7 * 86_400) -> str:
         """A new token with which `uses` clients may enrol. Only its hash is kept."""
-        token = f"shoal-{secrets.token_urlsafe(24)}"
-        now = self._services.wall()
-        row = {"hash": hashlib.sha256(token.encode()).hexdigest(), "label": label, "uses_left": uses,
-               "expires": now + lasts_s, "created": now}  # fmt: skip
-        await asyncio.wrap_future(self.store.write(Write("token_add", row), *self._audit("operator", "token", label)))
-        return token
+        return await self._roster.token(label=label, uses=uses, lasts_s=lasts_s)
 
     async def revoke(self, client: str) -> None:
         """Takes a client's rights away, by its id or its name."""
-        for known, name in self._clients.names.items():
-            if client in (known, name):
-                writes = [Write("client_revoke", {"id": known}), *self._audit("operator", "revoked", known)]
-                await asyncio.wrap_future(self.store.write(*writes))
-                self._clients.keys.pop(known, None)
-                self.gone(Known(known, name))
-                return
-        raise ServerError(f"there is no client {client}", code="client-unknown")
+        self.gone(await self._roster.revoke(client))
 
     async def model(self, run: str) -> Path:
         """A safetensors file with the run's model after its last closed round."""
         row = self._row(run)
         path = self.blobs.folder / "models" / f"{row['id']}.safetensors"
-        await self._services.move(lambda: _write_model(path, *self._read_model(row)))
+        await self._services.move(lambda: closing.write_model_file(path, *self._read_model(row)))
         return path
 
     async def state(self, run: str) -> Any:
@@ -426,12 +362,12 @@ class Coordinator:
             logs.failure("what nobody needs could not be deleted", error)
 
     def _wake(self, name: str) -> None:
-        presence = self._clients.there.get(name)
+        presence = self._there.get(name)
         if presence is not None and presence.waiting is not None:
             presence.waiting.set()
 
     def _wake_all(self) -> None:
-        for name in self._clients.there:
+        for name in self._there:
             self._wake(name)
 
     def _changed(self, run: str, status: str) -> None:
@@ -448,9 +384,9 @@ class Coordinator:
             if now > tidied + TIDY_S:
                 tidied = now
                 await self._tidy()
-            for name, presence in list(self._clients.there.items()):
+            for name, presence in list(self._there.items()):
                 if presence.waiting is None and presence.due < now:
-                    del self._clients.there[name]
+                    del self._there[name]
                     for conductor in self._runs.values():
                         conductor.gone(name)
 
@@ -461,18 +397,3 @@ def _round_view(row: Mapping[str, Any]) -> RoundView:
         closed=row["closed"], clients=row["clients"], metrics=json.loads(row["metrics"] or "{}"),
         rejected=json.loads(row["rejected"] or "{}"), reason=row["reason"] or "",
     )  # fmt: skip
-
-
-def _write_model(path: Path, plan: Plan, model: closing.Model) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if getattr(plan.algorithm, "model", None) is not None:
-        write_model(path, model.run.state.vector, plan=plan, round=int(model.run.round))
-    else:
-        write_whole(path, model.state())
-
-
-def _check_buffered(plan: Plan) -> None:
-    """PlanError for a chain whose contributions cannot be weighted by their staleness."""
-    aggregation = plan.algorithm.aggregation
-    if not aggregation.meeting.adds or any(hasattr(step, "unit") for step in aggregation.steps):
-        raise PlanError(f"{aggregation}: staleness weights need float sums: leave buffer out, or Quantize and Collect")
