@@ -12,8 +12,8 @@ from hypothesis.stateful import initialize
 import shoal
 from shoal.cohort import Everyone, Fixed, Fraction, Poisson
 from shoal.rounds.buffered import BufferedMachine
-from shoal.rounds.machine import RunMachine
 from shoal.rounds.rules import Rules
+from shoal.rounds.synchronous import RunMachine
 from tests.rounds.book import Book
 from tests.rounds.fleet import DEADLINE_S, NAMES, PATIENCE_S, Fleet
 

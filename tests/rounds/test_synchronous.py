@@ -29,9 +29,9 @@ from shoal.rounds.events import (
     Settled,
     Tick,
 )  # fmt: skip
-from shoal.rounds.machine import RunMachine
 from shoal.rounds.rules import Rules
 from shoal.rounds.snapshot import Snapshot, TaskRow
+from shoal.rounds.synchronous import RunMachine
 from shoal.simulation.cohorts import Cohorts
 
 NAMES = tuple(f"site {place:02d}" for place in range(12))

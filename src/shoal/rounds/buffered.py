@@ -1,4 +1,4 @@
-"""A run without rounds to wait for, as a pure state machine: FedBuff (Nguyen et al. 2022, algorithm 1)."""
+"""A run without rounds to wait for: FedBuff (Nguyen et al. 2022, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -9,29 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from shoal.errors import SettingError
-from shoal.rounds.events import (
-    Abandoned,
-    Became,
-    Broke,
-    Cancel,
-    Close,
-    Closed,
-    Dropped,
-    Effect,
-    Event,
-    Gone,
-    Issued,
-    Opened,
-    Pause,
-    Refused,
-    Reported,
-    Resume,
-    Seen,
-    Settled,
-    Status,
-    TaskStatus,
-    Tick,
-)  # fmt: skip
+from shoal.rounds.events import Abandoned, Close, Effect, Issued, Opened, Settled, TaskStatus
+from shoal.rounds.machine import Machine
 from shoal.rounds.rules import Rules, staleness_weight
 from shoal.rounds.snapshot import Snapshot
 
@@ -43,8 +22,8 @@ class _Task:
     deadline: float
 
 
-class BufferedMachine:
-    """Takes events, gives effects, like `RunMachine`; a round is the making of a model, and `round` counts them.
+class BufferedMachine(Machine):
+    """A run without rounds: a round is the making of a model, and `round` counts them.
 
     A model is made of the `buffer` contributions that came first, whatever model each began with. A client has one
     task at a time, at most one for each model, and never two contributions in one sum. Who came first is asked first.
@@ -55,46 +34,17 @@ class BufferedMachine:
     def __init__(self, name: str, *, rules: Rules, rounds: int) -> None:
         if rules.buffer is None:
             raise SettingError("a run without rounds has a buffer: Rules(buffer=10), not Rules(buffer=None)")
-        self._name, self._rules, self._rounds, self._size = name, rules, rounds, rules.buffer
-        self.status: Status = "waiting"
-        self.reason = ""
-        self.round = 0
-        self.attempt = 0
-        self._there: dict[str, None] = {}
+        super().__init__(name, rules=rules, rounds=rounds, wanted=rules.wait_for or rules.at_least)
+        self._size = rules.buffer
         self._ready: OrderedDict[str, None] = OrderedDict()  # those there that may be asked now
-        self._since: float | None = None  # when it began to wait for clients, or to do nothing
         self._making = False  # a model is asked for, or made
         self._tasks: OrderedDict[str, _Task] = OrderedDict()  # issued ones, by deadline
         self._busy: set[str] = set()  # who has one of them
         self._had: set[str] = set()  # who was asked for this model
         self._position = 0
-        self._wanted = rules.wait_for or rules.at_least
         self._buffer: dict[str, str] = {}  # counted tasks and their clients, first come first
         self._gave: set[str] = set()  # these clients
         self._closing: tuple[str, ...] | None = None
-
-    def restore(self, saved: Snapshot, now: float) -> list[Effect]:
-        """Begins a run, or takes it up where it was left. Deadlines begin anew; a model that was being made is made
-        again."""
-        self.status, self.reason, self.round, self.attempt = saved.status, saved.reason, saved.round, saved.attempt
-        self._making, self._closing = saved.cohort is not None, saved.closing
-        deadline = now + self._rules.deadline_s
-        for row in saved.tasks:
-            if row.status == "issued":
-                self._tasks[row.task] = _Task(row.client, row.round, deadline)
-                self._busy.add(row.client)
-            elif row.status == "counted" and row.task not in (saved.closing or ()):
-                self._buffer[row.task] = row.client
-                self._gave.add(row.client)
-            if self._making and (row.round, row.attempt) == (self.round, self.attempt):
-                self._had.add(row.client)
-                self._position += 1
-        return [*self._take_up(saved), *self._progress(now)]
-
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """What an event leads to, in the order in which it must be made durable. An event that means nothing now leads
-        to nothing."""
-        return [*self._take(event, now), *self._progress(now)]
 
     def due(self) -> float | None:
         """When a `Tick` is wanted next."""
@@ -111,53 +61,43 @@ class BufferedMachine:
         return "counted" if task in self._buffer or task in (self._closing or ()) else None
 
     @property
-    def there(self) -> frozenset[str]:
-        """The clients that would take a task."""
-        return frozenset(self._there)
+    def _is_closing(self) -> bool:
+        return self._closing is not None
 
-    def _take(self, event: Event, now: float) -> Iterator[Effect]:
-        match event:
-            case Seen(client):
-                self._there.setdefault(client)
-                self._ask_later(client)
-            case Gone(client):
-                self._there.pop(client, None)
-                self._ready.pop(client, None)
-            case Reported(task):
-                yield from self._reported(task)
-            case Refused(task, reason):
-                yield from self._settle(task, "rejected", reason)
-            case Dropped(task, reason):
-                yield from self._settle(task, "declined", reason)
-            case Closed(round):
-                yield from self._closed(round)
-            case Broke(reason):
-                yield from self._broke(reason)
-            case Tick():
-                yield from self._expire(now)
-            case Pause(reason):
-                yield from self._pause(reason)
-            case Resume():
-                yield from self._resume()
-            case Cancel():
-                yield from self._cancel()
+    def _remember(self, saved: Snapshot, now: float) -> None:
+        self._making, self._closing = saved.cohort is not None, saved.closing
+        deadline = now + self._rules.deadline_s
+        for row in saved.tasks:
+            if row.status == "issued":
+                self._tasks[row.task] = _Task(row.client, row.round, deadline)
+                self._busy.add(row.client)
+            elif row.status == "counted" and row.task not in (saved.closing or ()):
+                self._buffer[row.task] = row.client
+                self._gave.add(row.client)
+            if self._making and (row.round, row.attempt) == (self.round, self.attempt):
+                self._had.add(row.client)
+                self._position += 1
+
+    def _seen(self, client: str) -> None:
+        self._there.setdefault(client)
+        self._ask_later(client)
+
+    def _gone(self, client: str) -> None:
+        self._there.pop(client, None)
+        self._ready.pop(client, None)
 
     def _take_up(self, saved: Snapshot) -> Iterator[Effect]:
-        """What a server that stopped had left undone."""
-        if saved.status not in ("open", "pausing", "cancelling"):
-            return
         if saved.cohort is None:
             yield from self._after()
         elif saved.closing is not None:
             yield Close(self.round, saved.closing)
 
     def _progress(self, now: float) -> Iterator[Effect]:
-        """Begins, makes a model, asks, or gives up, as far as it goes."""
         attempt = None
         while attempt != self.attempt:  # again after a model that was given up
             attempt = self.attempt
             if self.status == "waiting":
-                yield from self._start(now)
+                yield from self._wait(now)
             if not self._making or self._closing is not None:
                 return
             if len(self._buffer) >= self._size:
@@ -166,16 +106,9 @@ class BufferedMachine:
                 yield from self._issue(now)
                 yield from self._stall(now)
 
-    def _start(self, now: float) -> Iterator[Effect]:
-        self._since = now if self._since is None else self._since
-        patient = now < self._since + self._rules.patience_s
-        if len(self._there) >= (self._wanted if patient else self._rules.at_least):
-            yield from self._became("open")
-            yield self._opened()
-        elif not patient:
-            names = ", ".join(sorted(self._there)[:5]) or "nobody"
-            waited = f"waited {self._rules.patience_s:g} s for {self._rules.at_least} clients; there: {names}"
-            yield from self._became("paused", f"round {self.round + 1} {waited}")
+    def _open(self, now: float) -> Iterator[Effect]:
+        yield from self._became("open")
+        yield self._opened()
 
     def _opened(self) -> Opened:
         self._making, self._position, self._since = True, 0, None
@@ -218,7 +151,7 @@ class BufferedMachine:
             self._since = None
         elif self._since is None:
             self._since = now
-        enough = len(self._there) >= max(self._size, self._wanted)
+        enough = len(self._there) >= max(self._size, self.wanted)
         if self._since is not None and (enough or now >= self._since + self._rules.deadline_s):
             yield from self._abandon(f"{len(self._buffer)} of {self._size} contributions came, and no more can")
 
@@ -302,30 +235,7 @@ class BufferedMachine:
         for task in list(self._tasks):
             yield from self._settle(task, status, reason)
 
-    def _pause(self, reason: str) -> Iterator[Effect]:
-        if self.status == "waiting":
-            yield from self._became("paused", reason)
-        elif self.status == "open":
-            yield from self._became("pausing", reason)
-
-    def _resume(self) -> Iterator[Effect]:
-        if self.status == "pausing":
-            yield from self._became("open")
-        elif self.status in ("paused", "failed"):
-            yield from self._became("waiting")
-
-    def _cancel(self) -> Iterator[Effect]:
-        if self.status in ("completed", "cancelled", "cancelling"):
-            return
-        if self._closing is not None:  # the next model may be durable already
-            yield from self._became("cancelling")
-            return
-        yield from self._settle_all("cancelled", "the run was cancelled")
+    def _end_all(self, reason: str) -> Iterator[Effect]:
+        yield from self._settle_all("cancelled", reason)
         if self._making:
-            yield from self._drop("the run was cancelled")
-        yield from self._became("cancelled")
-
-    def _became(self, status: Status, reason: str = "") -> Iterator[Effect]:
-        self._since = None
-        self.status, self.reason = status, reason
-        yield Became(status, reason)
+            yield from self._drop(reason)

@@ -36,7 +36,8 @@ from shoal.rounds.events import (
     Settled,
     Tick,
 )  # fmt: skip
-from shoal.rounds.machine import RunMachine
+from shoal.rounds.machine import Machine
+from shoal.rounds.synchronous import RunMachine
 from shoal.server import closing, logs
 from shoal.server.records import (
     Contribution,
@@ -113,11 +114,7 @@ class Conductor:
         if not self._ready:
             return "the store failed: the run goes on when it answers"
         if self.status == "waiting":
-            rules = self.facts.rules
-            wanted = rules.opens_with(self.facts.plan.sampler)
-            if rules.buffer is not None:
-                wanted = rules.wait_for or rules.at_least
-            return f"round {self.round + 1} waits for {wanted} clients; there: {len(self._seen)}"
+            return f"round {self.round + 1} waits for {self._machine.wanted} clients; there: {len(self._seen)}"
         if self.status in ("open", "pausing") and len(self._tasks):
             names = ", ".join(sorted(held.client for held in self._tasks)[:5])
             return f"round {self.round + 1} waits for {len(self._tasks)} results: {names}"
@@ -425,7 +422,7 @@ class Conductor:
     def _new_sum(self) -> RoundSum:
         return RoundSum(self._services, self._algorithm, self._schema)
 
-    def _new_machine(self) -> RunMachine | BufferedMachine:
+    def _new_machine(self) -> Machine:
         facts = self.facts
         if facts.rules.buffer is not None:
             return BufferedMachine(facts.run, rules=facts.rules, rounds=facts.plan.rounds)
