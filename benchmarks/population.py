@@ -23,7 +23,7 @@ from benchmarks.report import Report
 
 ROWS, FEATURES, COHORT = 20, 10, 1000
 SIZES = (1_000, 1_000_000)
-BLOCKS, ROUNDS = 7, (10, 60)
+BLOCKS, ROUNDS = 21, (10, 210)
 
 
 TIME = "1,000,000 clients on disk beside 1,000, a client of the cohort"

@@ -54,6 +54,7 @@ class Server:
 
     def __init__(self):
         self.federation, self.time = "ward", 0.0
+        self.busy_wait_s = 0.0
         self.versions = (1,)
         self.token, self.clients = "one-time", {}
         self.runs, self.tasks, self.blobs = [], [], {}
@@ -164,7 +165,8 @@ class Server:
         own = [task for task in self.tasks if task.task not in self.results and task.run not in message.refuses]
         fresh = () if message.busy or news else [task for task in own if task.task not in holding]
         gone = holding - {task.task for task in own}
-        return encode(Orders(wait_s=0.0, tasks=tuple(fresh), runs=tuple(news), cancelled=tuple(gone)))
+        wait_s = self.busy_wait_s if message.busy else 0.0
+        return encode(Orders(wait_s=wait_s, tasks=tuple(fresh), runs=tuple(news), cancelled=tuple(gone)))
 
     def blob(self, blob, ranged):
         data = self.blobs.get(blob)

@@ -388,6 +388,27 @@ def test_the_loop_does_task_after_task_while_it_checks_in_and_ends_when_it_is_as
     assert site.told(Away) and isinstance(site.events[-1], Stopped)
 
 
+def test_an_agent_whose_work_ends_during_a_check_in_asks_for_more_at_once(server, site):
+    server.runs, server.tasks, server.busy_wait_s = [info()], [task(server)], 3600.0
+    asked = threading.Event()
+    agent, thread, _ = running(site, lambda name: name == "client-begun-after" and asked.wait(30))
+
+    def answered_late():
+        if agent.working:
+            asked.set()
+            until(lambda: not agent.working)
+
+    server.faults["POST /v1/checkin"] = [answered_late] * 100
+    try:
+        until(lambda: "r1-0-0-0" in server.results)
+        server.tasks.append(task(server, "r1-1-0-0", round=1))
+        until(lambda: "r1-1-0-0" in server.results)
+    finally:
+        agent.stop()
+        thread.join(20)
+        agent.close()
+
+
 def test_an_agent_that_is_superseded_ends_with_the_reason(server, site):
     server.runs = [info()]
     agent, thread, failures = running(site)

@@ -146,8 +146,8 @@ class Agent:
         orders = self._check_in(0.0 if busy else self._hold_s)
         if not busy:
             self._begin()
-        if self._working is not None:
-            self._wake.wait(max(orders.wait_s, IDLE_S))
+        if busy or self._working is not None:
+            self._wake.wait(max(orders.wait_s, IDLE_S))  # the end of the work, during the check-in too, ends the wait
         elif orders.draining or orders.wait_s > 0 or orders.tasks or not (orders.runs or self._hold_s):
             self._stop.wait(max(orders.wait_s, DRAINING_S if orders.draining else IDLE_S))
 

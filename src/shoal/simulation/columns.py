@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -74,7 +73,7 @@ class Source(Protocol):
         ...
 
     def expect(self, places: Array) -> None:
-        """Begins to bring together the clients of a round to come."""
+        """Brings together the clients of a round to come: called while another computes."""
         ...
 
 
@@ -125,12 +124,21 @@ class Gathering:
         self._takes = 0
         self._rows, self._clients, self._longest = 1, 1, longest
         self._shapes: dict[str, Any] = {}
-        self._pool = ThreadPoolExecutor(1)
-        self._coming: tuple[bytes, Future[Gathered]] | None = None
+        self._coming: tuple[bytes, Taken] | None = None
 
     def take(self, places: Array) -> Taken:
         """The clients, gathered now or as expected."""
-        gathered = self._gathered(places)
+        coming, self._coming = self._coming, None
+        if coming is not None and coming[0] == places.tobytes():
+            return coming[1]
+        return self._taken(places)
+
+    def expect(self, places: Array) -> None:
+        """Gathers, in the thread that simulates: the call that it waits for computes in others."""
+        self._coming = places.tobytes(), self._taken(places)
+
+    def _taken(self, places: Array) -> Taken:
+        gathered = self._gather(places)
         self._takes += 1
         if self._takes % KEPT_ROUNDS == 0:
             self._let_go()
@@ -140,10 +148,6 @@ class Gathering:
         self._rows = _grown(self._rows, max(int(gathered.counts.sum()), self._longest))  # a batch is a window of rows
         self._clients = _grown(self._clients, max(len(gathered.counts), 1))
         return Taken(self._placed(columns, gathered), np.arange(len(gathered.counts)), gathered.places, gathered.failed)
-
-    def expect(self, places: Array) -> None:
-        """Begins to gather."""
-        self._coming = places.tobytes(), self._pool.submit(self._gather, places)
 
     def _without_rows(self, failed: Mapping[int, str]) -> dict[str, Array]:
         """The columns of a cohort that has no rows: as of those before it, or of another client that can be loaded."""
@@ -157,12 +161,6 @@ class Gathering:
         if not self._shapes:
             raise DataError(f"no client of the first cohort could be loaded, and none of the others: {reasons[0]}")
         return dict(self._shapes)
-
-    def _gathered(self, places: Array) -> Gathered:
-        coming, self._coming = self._coming, None
-        if coming is not None and coming[0] == places.tobytes():
-            return coming[1].result()
-        return self._gather(places)
 
     def _placed(self, columns: dict[str, Array], gathered: Gathered) -> Columns:
         counts = gathered.counts

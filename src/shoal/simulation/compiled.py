@@ -59,22 +59,22 @@ class CompiledRuntime:
         if isinstance(self._source, Resident):
             drawn = self._cohorts.several(first, min(rounds, self._pace, ROUNDS))
             taken = self._source.take(np.empty(0, np.int64))
-            places = [cohort.places for cohort in drawn]
+            places, coming = [cohort.places for cohort in drawn], []
         else:
-            drawn = self._cohorts.several(first, min(rounds, 2))
-            taken = self._source.take(drawn[0].places)
-            places = [taken.local]
-            for cohort in drawn[1:]:
-                self._source.expect(cohort.places)
-            drawn = drawn[:1]
+            now, *coming = self._cohorts.several(first, min(rounds, 2))
+            taken = self._source.take(now.places)
+            drawn, places = [now], [taken.local]
         begin = time.perf_counter()
         run, reports, counted = self._call(run, taken, places)
+        for cohort in coming:
+            self._source.expect(cohort.places)
+        reports, counted = jax.device_get((reports, counted))
         each = (time.perf_counter() - begin) / len(drawn)
         self._pace = max(1, min(ROUNDS, 2 * self._pace, int(CALL_S / each)))
         return run, [self._record(first + i, i, reports, counted, drawn[i], taken) for i in range(len(drawn))]
 
     def _call(self, run: Run[Any], taken: Taken, places: list[np.ndarray[Any, Any]]) -> tuple[Run[Any], Any, Any]:
-        """Runs one round for each list of places, which are those of `taken`."""
+        """Begins one round for each list of places, which are those of `taken`: its results are not waited for."""
         cohorts, sizes = self._padded(places)
         gathered = not isinstance(self._source, Resident)
         states = jax.tree.map(lambda s: s[taken.places], self.states) if gathered else self.states
@@ -84,7 +84,7 @@ class CompiledRuntime:
         if gathered:
             states = jax.tree.map(lambda every, some: every.at[taken.places].set(some), self.states, states)
         self.states = states
-        return run, *jax.device_get((reports, counted))
+        return run, reports, counted
 
     def _padded(self, places: list[np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The places of the clients of each round, filled up with zeros; and how many they are."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
@@ -69,12 +70,13 @@ class CoresRuntime:
         key = self._cohorts.key.split("round", number)
         drawn, *coming = self._cohorts.several(number, min(rounds, 2))
         taken = self._source.take(drawn.places)
-        for cohort in coming:
-            self._source.expect(cohort.places)
         parts = _shares(taken.local, np.asarray(taken.columns.count), self._threads)
         width = max(self._cohorts.most, *map(len, parts))
         run = jax.tree.map(jnp.asarray, run)
-        totals, present = zip(*self._totals(run, taken.columns, parts, width, key), strict=True)
+        computing = self._totals(run, taken.columns, parts, width, key)
+        for cohort in coming:
+            self._source.expect(cohort.places)
+        totals, present = zip(*computing, strict=True)
         run, report = _close(self._algorithm, run, totals, key.traceable())
         report, present = jax.device_get((report, present))
         counted = {p: bool(c) for part, cs in zip(parts, present, strict=True) for p, c in zip(part, cs, strict=False)}
@@ -91,11 +93,11 @@ class CoresRuntime:
         )
         return run, [record]
 
-    def _totals(self, run: Run[Any], columns: Columns, parts: list[list[int]], width: int, key: Key) -> list[Any]:
+    def _totals(self, run: Run[Any], columns: Columns, parts: list[list[int]], width: int, key: Key) -> Iterator[Any]:
         arguments = [_arguments(run, columns, part, width, key) for part in parts]
         leaves, tree = jax.tree.flatten(arguments[0])
         call = _compiled_part(self._algorithm, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-        return list(self._pool.map(lambda given: jax.block_until_ready(call(*given)), arguments))
+        return self._pool.map(lambda given: jax.block_until_ready(call(*given)), arguments)
 
 
 def _arguments(run: Run[Any], columns: Columns, part: list[int], width: int, key: Key) -> tuple[Any, ...]:
