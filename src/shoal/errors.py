@@ -19,6 +19,7 @@
     │   │   └── ConflictError   something else was there first; nothing of the transaction was done
     │   ├── ServerError         the server refused, or could not be reached
     │   │   └── SupersededError another agent with this client's key is listened to
+    │   ├── SecureSumError      a secure sum that was stopped, and because of whom where that is known
     │   ├── StoppedError        the agent was asked to stop before this was done
     │   └── PolicyError         what a site's policy does not allow
     └── MissingExtraError       an optional package is not installed
@@ -107,6 +108,14 @@ class ServerError(RunError):
 
 class SupersededError(ServerError):
     """Another agent with this client's key said hello later, and only that one is listened to."""
+
+
+class SecureSumError(RunError):
+    """A secure sum that was stopped before anything was revealed. `culprit` is the client whose message was wrong."""
+
+    def __init__(self, message: str, *, culprit: str | None = None) -> None:
+        super().__init__(message)
+        self.culprit = culprit
 
 
 class StoppedError(RunError):
