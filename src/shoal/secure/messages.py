@@ -30,8 +30,11 @@ Share = Annotated[bytes, msgspec.Meta(min_length=36, max_length=36)]
 """A share of 32 bytes: nine limbs of 30 bits, each a 32-bit little-endian integer below 2**31 - 1."""
 Box = Annotated[bytes, msgspec.Meta(min_length=88, max_length=88)]
 """Two shares, of the seed and of the mask key, in a ChaCha20-Poly1305 box."""
-Commitment = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-"""The first 16 bytes of a SHA-256 of the two shares of a box."""
+Commitment = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+"""Of a box: the first 16 bytes of a SHA-256 of its share of the seed, then those of its share of the mask key.
+
+Each is for itself, because an answer holds only one of the two, and that one is to be compared.
+"""
 Bitmap = Annotated[bytes, msgspec.Meta(max_length=(CLIENTS + 7) // 8)]
 """A set of clients: client i is bit i % 8, from the lowest, of byte i // 8. Bits after the last client are 0."""
 
