@@ -165,6 +165,8 @@ class Task(Message, frozen=True, kw_only=True):
     seconds_left: Seconds
     most_bytes: Count
     """The largest upload that will be taken."""
+    secure: Annotated[bytes, Meta(max_length=2000)] | None = None
+    """For a plan with a secure sum: the terms of this attempt's session (`shoal.secure.terms.Terms` in msgpack)."""
 
 
 class Orders(Message, frozen=True, kw_only=True):
@@ -198,6 +200,27 @@ class Result(Message, frozen=True, kw_only=True):
     manifest: Manifest
     inline: Annotated[bytes, Meta(max_length=INLINE_BYTES)] | None = None
     train_s: Seconds = 0.0
+    secure: Annotated[bytes, Meta(max_length=2000)] | None = None
+    """In a secure sum: the message that says what body the blob is (`shoal.secure.messages.Masked`)."""
+
+
+class SecureStep(Message, frozen=True, kw_only=True):
+    """`POST /v1/tasks/{task}/secure`: a client's message of one stage of its round's secure sum.
+
+    The answer is a `SecureNext` with what the client is sent after this stage. Until there is one, the request is held
+    for up to `wait_s`, and then answered without; the client says the same again, as often as it likes. For "mask" the
+    message is that of its `Result`. After "answer" there is nothing more.
+    """
+
+    stage: Literal["advertise", "share", "mask", "confirm", "answer"]
+    message: Annotated[bytes, Meta(max_length=MESSAGE_BYTES - 1000)]
+    wait_s: Seconds = 0.0
+
+
+class SecureNext(Message, frozen=True, kw_only=True):
+    """What follows a stage of a secure sum; `message` is None while others are waited for."""
+
+    message: Annotated[bytes, Meta(max_length=MESSAGE_BYTES - 1000)] | None = None
 
 
 class Declined(Message, frozen=True, kw_only=True):
