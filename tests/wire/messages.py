@@ -8,7 +8,7 @@ from shoal.wire.blobs import manifest_of
 MANIFEST = manifest_of(b"some bytes", part_bytes=4)
 TASK = m.Task(
     task="t-1", run="r-1", plan_digest="0" * 64, round=3, key=(1, 2**32 - 1), model=MANIFEST, inline=b"some bytes",
-    state_of="t-0", seconds_left=30.5, most_bytes=1000,
+    state_of="t-0", seconds_left=30.5, most_bytes=1000, secure=b"terms",
 )  # fmt: skip
 RUN = m.RunInfo(run="r-1", name="a study", plan=b"{}", plan_digest="f" * 64, minimum_cohort=2)
 
@@ -27,7 +27,9 @@ EVERY: tuple[m.Message, ...] = (
     m.Orders(wait_s=5.0, tasks=(TASK,), runs=(RUN,), cancelled=("t-9",), draining=True),
     m.Upload(manifest=MANIFEST),
     m.Missing(parts=(0, 2)),
-    m.Result(manifest=MANIFEST, inline=b"some bytes", train_s=1.25),
+    m.Result(manifest=MANIFEST, inline=b"some bytes", train_s=1.25, secure=b"masked"),
+    m.SecureStep(stage="advertise", message=b"two keys", wait_s=20.0),
+    m.SecureNext(message=b"everybody's keys"),
     m.Declined(reason="policy", message="not at night"),
     m.Verdict(verdict="late", message="the round closed"),
 )
