@@ -121,8 +121,15 @@ def seed_digest(seed: Buffer, context: bytes, name: str) -> bytes:
 
 
 def commitment(share: Buffer, context: bytes, dealer: str, holder: str, *, of: Kind) -> bytes:
-    """What one share is compared with, 16 bytes: a box has two, that of the seed and then that of the mask key."""
+    """What one share is compared with, 16 bytes."""
     return _hash("commitment " + of, context, dealer.encode(), holder.encode(), share)[:16]
+
+
+def commitments(both: Buffer, context: bytes, dealer: str, holder: str) -> bytes:
+    """What the two shares of a box are compared with, that of the seed first: 32 bytes."""
+    half = len(both) // 2
+    seed = commitment(both[:half], context, dealer, holder, of="seed")
+    return seed + commitment(both[half:], context, dealer, holder, of="key")
 
 
 def box_key(shared: bytes, context: bytes, dealer: str, holder: str) -> bytes:
