@@ -46,7 +46,10 @@ def packed(value):
         return bytes([0xA0 + len(data)]) + data
     first = 0xD9 if text else 0xC4
     sizes = ((2**8, 0, ">B"), (2**16, 1, ">H"), (2**32, 2, ">I"))
-    return next(bytes([first + more]) + struct.pack(form, len(data)) for end, more, form in sizes if len(data) < end) + data
+    return (
+        next(bytes([first + more]) + struct.pack(form, len(data)) for end, more, form in sizes if len(data) < end)
+        + data
+    )
 
 
 def unpacked(data):
