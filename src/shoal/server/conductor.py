@@ -8,8 +8,6 @@ If the store fails, the run is built anew from what is durable, as after a resta
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,11 +37,13 @@ from shoal.rounds.events import (
 from shoal.rounds.machine import Machine
 from shoal.rounds.synchronous import RunMachine
 from shoal.server import closing, logs
+from shoal.server.keeping import Kept
 from shoal.server.records import (
     Contribution,
     Record,
     RunFacts,
     Stored,
+    closing_writes,
     manifest_of_row,
     read_record,
     round_rows,
@@ -56,7 +56,7 @@ from shoal.server.tasks import Held, Tasks
 from shoal.store.faults import point
 from shoal.store.store import Row, Write
 from shoal.wire.blobs import blob_id
-from shoal.wire.messages import INLINE_BYTES, Manifest, RunInfo, Task
+from shoal.wire.messages import Manifest, RunInfo, Task
 from shoal.wire.payloads import payload_schema
 from shoal.wire.plans import plan_bytes
 
@@ -71,8 +71,7 @@ class Conductor:
         self.facts, self._services = facts, services
         self._algorithm: Work = facts.plan.algorithm
         self._schema = payload_schema(self._algorithm)
-        self._model, self._stored, self._inline = model, stored, _inline(model, stored)
-        self._making: tuple[Manifest, ...] = ()
+        self._kept = Kept(services, model, stored)
         self._remembers = closing.remembers(self._algorithm)
         self._current: dict[str, str] = {}
         self._tasks = Tasks()
@@ -123,7 +122,7 @@ class Conductor:
     def needs(self) -> Iterable[Manifest]:
         """The blobs that the run, or its next start, may need."""
         models = (held.message.model for held in self._tasks)
-        return (*self._stored, *self._making, *self._counted.values(), *self.results.taking(), *models)
+        return (*self._kept.needs(), *self._counted.values(), *self.results.taking(), *models)
 
     def info(self) -> RunInfo:
         """What a client is told before it decides."""
@@ -258,7 +257,7 @@ class Conductor:
         key = Key.from_seed(self.facts.seed).split("round", effect.round).split("client", effect.client)
         message = Task(
             task=effect.task, run=self.facts.run, plan_digest=self.facts.plan.digest(), round=effect.round,
-            key=(int(key.high), int(key.low)), model=self._stored[1], inline=self._inline,
+            key=(int(key.high), int(key.low)), model=self._kept.stored[1], inline=self._kept.inline,
             state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s,
             most_bytes=self.results.most_bytes,
         )  # fmt: skip
@@ -280,12 +279,16 @@ class Conductor:
         try:
             rows = await self._services.thread(self._rows, round)
             outcome = await self._outcome(round, [rows[task] for task in tasks])
-            made = await self._kept(outcome.model)
+            made = await self._kept.keep(outcome.model)
             point("model-on-disk")
             if life != self._life:
                 return
             released = {rows[t]["client"]: t for t in tasks} if outcome.released and self._remembers else {}
-            await self._write(*self._closing_writes(round, outcome, made, list(rows.values()), released))
+            closed = closing_writes(
+                self.facts, self._services, round=round, attempt=self._machine.attempt, outcome=outcome, made=made,
+                rows=list(rows.values()), released=released,
+            )  # fmt: skip
+            await self._write(*closed)
         except (StoreError, OSError) as error:
             self._failed(error, life)
             return
@@ -300,9 +303,7 @@ class Conductor:
         self, round: int, tasks: tuple[str, ...], outcome: closing.Outcome, made: Stored, released: Mapping[str, str]
     ) -> None:
         """After a round is closed for good."""
-        over = (*self._stored, *self._uncounted(tasks))
-        self._model, self._stored, self._making = outcome.model, made, ()
-        self._inline = _inline(outcome.model, made)
+        over = (*self._kept.go_on(outcome.model, made), *self._uncounted(tasks))
         self._current |= released
         self._sum, self._failures = self._new_sum(), 0
         written = self._handle(Closed(round))
@@ -317,33 +318,8 @@ class Conductor:
 
     async def _outcome(self, round: int, rows: Sequence[Row]) -> closing.Outcome:
         total = await self._sum.of([(row["id"], manifest_of_row(row), row["scale"]) for row in rows])
-        algorithm, model, seed = self._algorithm, self._model, self.facts.seed
+        algorithm, model, seed = self._algorithm, self._kept.model, self.facts.seed
         return await self._services.thread(lambda: closing.close(algorithm, model, total, seed=seed, round=round))
-
-    async def _kept(self, model: closing.Model) -> Stored:
-        """A model's blobs, when they are on the disk. They are needed from before they are there."""
-        made = self._making = await self._services.thread(closing.manifests, model)
-        await self._services.move(closing.keep, model, self._services.blobs)
-        return made
-
-    def _closing_writes(
-        self, round: int, outcome: closing.Outcome, made: Stored, rows: Sequence[Row], released: Mapping[str, str]
-    ) -> list[Write]:
-        facts, now, attempt = self.facts, self._services.wall(), self._machine.attempt
-        rejected = Counter(
-            row["reason"] for row in rows
-            if row["status"] == "rejected" and (row["round"], row["attempt"]) == (round, attempt)
-        )  # fmt: skip
-        state, call = map(msgspec.msgpack.encode, made)
-        return [
-            Write("round_close", {"run": facts.run, "round": round, "attempt": attempt, "closed": now,
-                                  "clients": outcome.clients, "metrics": outcome.metrics,
-                                  "rejected": json.dumps(rejected)}, wants=1),
-            Write("run_advance", {"id": facts.run, "round": round + 1, "state": state, "model": call,
-                                  "updated": now}, wants=1),
-            *(Write("release", {"run": facts.run, "client": client, "task": task})
-              for client, task in released.items()),
-        ]  # fmt: skip
 
     def _broke(self, error: Exception, life: int) -> None:
         """The sum cannot become a model: the run fails, and says why."""
@@ -361,13 +337,11 @@ class Conductor:
         """Takes the run up from what is durable."""
         services, buffered = self._services, self.facts.rules.buffer is not None
         record = await services.thread(lambda: read_record(services.store, self.facts.run, buffered=buffered))
-        if record.stored != self._stored:  # a write that seemed to fail did not
-            self._model = await services.move(self._loaded, record.stored)
+        models = await self._kept.restore(record.stored, self._algorithm, seed=self.facts.seed)
         issued = {row["id"] for row in record.rows if row["status"] == "issued"}  # these are reported again
         closed = (manifest for task, manifest in self._counted.items() if task not in issued)
-        over = (*self._stored, *self._making, *closed)
-        self._stored, self._step, self._current, self._making = record.stored, record.step, record.current, ()
-        self._inline = _inline(self._model, self._stored)
+        over = (*models, *closed)
+        self._step, self._current = record.step, record.current
         self._counted = {row["id"]: manifest_of_row(row) for row in record.rows if row["status"] == "counted"}
         self._tasks.clear()
         self._seen = set()
@@ -388,10 +362,6 @@ class Conductor:
         self._set_timer()
         if effects:
             await asyncio.gather(self._carry_out(effects), return_exceptions=True)
-
-    def _loaded(self, stored: Stored) -> closing.Model:
-        data = self._services.blobs.read(blob_id(stored[0]), offset=0, length=stored[0].size_bytes)
-        return closing.model_of(self._algorithm, self.facts.seed, data)
 
     def _failed(self, error: Exception, life: int) -> None:
         """After a failure of the store: what is not durable never happened."""
@@ -449,11 +419,6 @@ class Conductor:
         error = None if job.cancelled() else job.exception()
         if error is not None and not isinstance(error, ShoalError | OSError):
             logs.failure("a job of a run failed", error, run=self.facts.run)
-
-
-def _inline(model: closing.Model, stored: Stored) -> bytes | None:
-    """What clients are sent, if it is small enough for a message."""
-    return model.call() if stored[1].size_bytes <= INLINE_BYTES else None
 
 
 def _unavailable() -> ServerError:

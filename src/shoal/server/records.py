@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from shoal.plan import Plan
 from shoal.rounds.events import Abandoned, Became, Close, Effect, Issued, Opened, Settled
 from shoal.rounds.rules import Rules
 from shoal.rounds.snapshot import Snapshot, TaskRow
+from shoal.server.closing import Outcome
 from shoal.server.services import Services
 from shoal.store.store import Row, Store, Write
 from shoal.wire.messages import Manifest
@@ -89,6 +92,29 @@ def writes_of(
         case Became(status, reason):
             yield Write("run_status", {"id": run, "status": status, "reason": reason, "updated": now}, wants=1)
             yield from services.audit("server", f"run {status}", run, reason)
+
+
+def closing_writes(
+    facts: RunFacts, services: Services, *, round: int, attempt: int, outcome: Outcome, made: Stored,
+    rows: Sequence[Row], released: Mapping[str, str],
+) -> list[Write]:  # fmt: skip
+    """What makes a round's end durable: its model, from the rows of its tasks. `released` has the tasks after which
+    clients' states are the current ones."""
+    now = services.wall()
+    rejected = Counter(
+        row["reason"] for row in rows
+        if row["status"] == "rejected" and (row["round"], row["attempt"]) == (round, attempt)
+    )  # fmt: skip
+    state, call = map(msgspec.msgpack.encode, made)
+    return [
+        Write("round_close", {"run": facts.run, "round": round, "attempt": attempt, "closed": now,
+                              "clients": outcome.clients, "metrics": outcome.metrics,
+                              "rejected": json.dumps(rejected)}, wants=1),
+        Write("run_advance", {"id": facts.run, "round": round + 1, "state": state, "model": call,
+                              "updated": now}, wants=1),
+        *(Write("release", {"run": facts.run, "client": client, "task": task})
+          for client, task in released.items()),
+    ]  # fmt: skip
 
 
 def read_record(store: Store, run: str, *, buffered: bool) -> Record:
