@@ -262,7 +262,8 @@ class Answering:
         self.came[client] = shamir.unpack(b"".join(sent.shares))
 
     def message_for(self, client: str) -> bytes:
-        signers = sorted(self.group.held(self.group.number[client], self.confirmed))
+        # a client checks all that it is sent, and its threshold is enough
+        signers = sorted(self.group.held(self.group.number[client], self.confirmed))[: self.group.shape.threshold]
         return encode(
             Confirmations(bitmap(signers, len(self.group.names)), tuple(self.confirmed[signer] for signer in signers))
         )
