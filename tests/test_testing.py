@@ -128,7 +128,7 @@ def test_too_few_who_never_come_are_told(clients):
 
 def test_protection_that_is_only_simulated_is_not_deployed(clients):
     with pytest.raises(UnsupportedError, match="simulated"):
-        deploy(plan(Clip(1.0) >> Quantize(1e-3) >> shoal.SecureSum(threshold=2) >> Mean()), clients)
+        deploy(plan(Clip(1.0) >> PlainSum() >> shoal.Gaussian(1.0, clients=4)), clients)
 
 
 def test_staleness_weights_need_floats(clients):

@@ -6,6 +6,7 @@ Nothing in it depends on other clients, on how many there are or how much data t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -42,12 +43,28 @@ def take_turn(
 def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
     """UnsupportedError for a chain whose protection is only simulated so far: no server and no client runs it."""
     aggregation = algorithm.aggregation
-    noisy = any(isinstance(step, Noises) for step in aggregation.steps)
-    if isinstance(aggregation.meeting, SecureSum) or noisy or aggregation.private:
+    if any(isinstance(step, Noises) for step in aggregation.steps) or aggregation.private:
         raise UnsupportedError(
-            f"{aggregation}: masks and noise are simulated so far, and what only says that it protects must not run "
-            "over a network: use PlainSum() and Mean() for now, or simulate this plan"
+            f"{aggregation}: noise is simulated so far, and what only says that it protects must not run over a "
+            "network: finish with Mean() or Total() for now, or simulate this plan"
         )
+    if isinstance(aggregation.meeting, SecureSum) and not algorithm.layout.size:
+        raise UnsupportedError(
+            f"{aggregation}: nothing but metrics leaves a client in this plan, and a secure sum is of a value: use "
+            "PlainSum() for now, or simulate this plan"
+        )
+
+
+def notes_of(algorithm: Algorithm[Any, Any, Any]) -> Mapping[str, int]:
+    """The notes that a client's payload can have, by name, with their lengths: a secure sum has a place for each.
+
+    An algorithm of one's own says so in an attribute `notes`; without it, it has none.
+
+    >>> from shoal import FedAvg, models
+    >>> notes_of(FedAvg(models.logistic(3)))
+    {'loss': 2}
+    """
+    return {} if algorithm.aggregation.private else getattr(algorithm, "notes", {})
 
 
 def alone(data: Examples) -> Examples:

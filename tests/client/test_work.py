@@ -160,10 +160,13 @@ def test_data_that_the_plan_cannot_learn_from_are_refused_before_any_turn(column
 def test_chains_whose_protection_is_only_simulated_are_refused():
     quantized = Clip(0.5) >> Quantize(1e-3)
     for aggregation in (
-        quantized >> SecureSum(threshold=2) >> Mean(),
         quantized >> NoiseShare(0.1, at_least=2) >> SecureSum(threshold=2) >> Over(4),
         Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
     ):
         with pytest.raises(UnsupportedError, match="simulated so far"):
             check_deployable(shoal.FedAvg(models.logistic(4), aggregation=aggregation))
     check_deployable(CASES["jax on a grid"])
+    masked = quantized >> SecureSum(threshold=2) >> Mean()
+    check_deployable(shoal.FedAvg(models.logistic(4), aggregation=masked))
+    with pytest.raises(UnsupportedError, match="nothing but metrics"):
+        check_deployable(shoal.FedEval(models.logistic(4), aggregation=masked))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -88,6 +89,11 @@ class Averaging(ABC):
     def most_rounds(self) -> int | None:
         """1 for a model made of counts, which would count every example again in a second round."""
         return 1 if self.model.additive else None
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """What a client measures while it trains, by name: a sum and a count."""
+        return {"loss": 2}
 
     @abstractmethod
     def correction(self) -> Correction | None:

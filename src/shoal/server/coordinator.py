@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from shoal.errors import ConflictError, ServerError, ShoalError, StoreError
+from shoal.aggregation import SecureSum
+from shoal.errors import ConflictError, PlanError, ServerError, ShoalError, StoreError
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server import closing, logs
@@ -221,6 +222,8 @@ class Coordinator:
         plan = rebuilt(plan) if isinstance(plan, bytes) else plan
         rules = rules or Rules(at_least=max(2, plan.min_clients))
         check_deployable(plan.algorithm)
+        if isinstance(plan.algorithm.aggregation.meeting, SecureSum):
+            raise PlanError(f"{plan.algorithm.aggregation}: this server does not run secure sums yet")
         if rules.buffer is not None:
             closing.check_buffered(plan)
         if any(conductor.facts.name == name for conductor in self._runs.values()):
