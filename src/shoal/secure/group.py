@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shoal.errors import SecureSumError
 from shoal.secure.graph import Graph
 from shoal.secure.messages import Advertisement
 from shoal.secure.parameters import Shape
@@ -59,12 +58,3 @@ def group_of(advertisements: Sequence[Advertisement], *, shape: Shape, context: 
         holders=holders,
         points=tuple({holder: at for at, holder in enumerate(row, start=1)} for row in holders),
     )
-
-
-def distinct(advertisements: Sequence[Advertisement]) -> None:
-    """SecureSumError, of the later one, for a key that two clients advertise or one advertises twice."""
-    seen: set[bytes] = set()
-    for one in advertisements:
-        if one.box_key == one.mask_key or not seen.isdisjoint((one.box_key, one.mask_key)):
-            raise SecureSumError(f"{one.client!r} advertises a key that is there already", culprit=one.client)
-        seen |= {one.box_key, one.mask_key}

@@ -98,7 +98,7 @@ class ServerSession:
         try:
             self._now = closing.close()
         except SecureSumError as error:
-            self._now = error
+            self._now = SecureSumError(str(error), culprit=error.culprit)  # without the frames that know secrets
             raise
         if not isinstance(self._now, Sum):
             self._expected = self._now.expected
@@ -108,10 +108,11 @@ class ServerSession:
         return self._open(client).message_for(client)
 
     def result(self) -> Sum:
-        """The sum; SecureSumError while there is none."""
-        if not isinstance(self._now, Sum):
-            raise SecureSumError(f"there is no sum: the session is in {self.stage!r}")
-        return self._now
+        """The sum; SecureSumError while there is none, and if there will be none."""
+        if isinstance(self._now, Sum):
+            return self._now
+        why = f"the session was stopped: {self._now}" if isinstance(self._now, SecureSumError) else "it is not done"
+        raise SecureSumError(f"there is no sum: {why}")
 
     def _open(self, client: str) -> Stage:
         """The stage, if there is one and the client is in it."""
