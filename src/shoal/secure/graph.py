@@ -19,7 +19,7 @@ class Graph:
 
     >>> graph = Graph(("a", "b", "c", "d", "e"), Shape(neighbours=2, threshold=2), seed=bytes(32))
     >>> [graph.holders(i) for i in range(5)]
-    [(2, 3), (3, 4), (0, 4), (0, 1), (1, 2)]
+    [(1, 3), (0, 2), (1, 4), (0, 4), (2, 3)]
     """
 
     names: tuple[str, ...]

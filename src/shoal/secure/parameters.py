@@ -25,6 +25,8 @@ from shoal.errors import SecureSumError, SettingError
 from shoal.secure.terms import CLIENTS, COMPLETE
 from shoal.settings import number, settle, whole
 
+FAILURE = 20
+"""A session is lost for want of neighbours with probability 2**-20 at most."""
 MOST = 2000
 """More neighbours are not looked at: a client would send each 88 bytes, and masks cost as much as training."""
 
@@ -58,14 +60,14 @@ def shape(clients: int, *, threshold: int, corrupt: float, malicious: bool = Tru
     if clients <= COMPLETE:
         return Shape(clients - 1, max(threshold, clients // 2 + 1))
     count = _count(corrupt, clients)
-    found = _search(clients, count, clients - threshold, malicious, security, 20)
+    found = _search(clients, count, clients - threshold, malicious, security, FAILURE)
     if found is None:
         raise SecureSumError(_advice(clients, count, threshold, malicious, security))
     return found
 
 
 def least(
-    clients: int, *, corrupt: float, dropout: float, malicious: bool = True, security: int = 40, failure: int = 20
+    clients: int, *, corrupt: float, dropout: float, malicious: bool = True, security: int = 40, failure: int = FAILURE
 ) -> Shape:
     """The fewest neighbours, an even number, and their least threshold, if fractions are corrupt and drop out.
 
@@ -74,6 +76,7 @@ def least(
     >>> least(1000, corrupt=0.05, dropout=0.05, malicious=False)
     Shape(neighbours=30, threshold=17)
     """
+    clients = whole(clients, f"a secure sum has 2 to {CLIENTS} clients", least=2, most=CLIENTS)
     found = _search(clients, _count(corrupt, clients), _count(dropout, clients), malicious, security, failure)
     if found is None:
         raise SettingError(
@@ -93,7 +96,7 @@ def _advice(clients: int, corrupt: int, threshold: int, malicious: bool, securit
     low, high = threshold, clients + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if _search(clients, corrupt, clients - middle, malicious, security, 20) is None:
+        if _search(clients, corrupt, clients - middle, malicious, security, FAILURE) is None:
             low = middle
         else:
             high = middle

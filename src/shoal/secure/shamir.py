@@ -6,25 +6,24 @@ the constant of a random polynomial of degree threshold - 1, and holder j has it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt32, UInt64
+from jaxtyping import Int, Int64, UInt32
 
 from shoal.errors import SecureSumError
 
 PRIME = 2**31 - 1
 LIMBS = 9
 LIMB_BITS = 30
+TOP_BITS = 256 - 8 * LIMB_BITS
 SECRET_BYTES = 32
 SHARE_BYTES = 4 * LIMBS
 DRAW_BYTES = 8
 EXACT = 64
 """So many products of 31 by 16 bits add up to no more than 2**53: floats hold them exactly."""
-BLOCK = 2**18
+BLOCK = 2**16
 """So many numbers are worked on at a time: they stay in the processor's cache."""
-
-P = np.uint64(PRIME)
 
 
 def randomness_bytes(secrets: int, threshold: int) -> int:
@@ -56,8 +55,8 @@ def share(
     if len(randomness) != needed:
         raise SecureSumError(f"sharing takes {needed} random bytes, not {len(randomness)}")
     width = len(secrets) * LIMBS
-    drawn = np.frombuffer(randomness, "<u8").reshape(threshold - 1, width) % P
-    coefficients = np.concatenate([_limbs(secrets).reshape(1, width), drawn])
+    drawn = np.frombuffer(randomness, "<u8") % PRIME
+    coefficients = np.concatenate([_limbs(secrets).ravel(), drawn.astype(np.int64)]).reshape(threshold, width)
     values = _product(_powers(holders, threshold), coefficients)
     shares = values.reshape(holders, len(secrets), LIMBS).transpose(1, 0, 2)
     return np.ascontiguousarray(shares, np.uint32)
@@ -70,14 +69,14 @@ def rebuild(points: Int[np.ndarray, "*secrets points"], shares: UInt32[np.ndarra
     fewer the result is a random one. Shares of one secret that do not belong together may give another secret, which
     the caller finds out by what it knows of it; SecureSumError if they give none, or are no shares.
     """
-    rows = np.broadcast_to(points, shares.shape[:2]).astype(np.uint64)
     if shares.shape[2:] != (LIMBS,) or (shares.size and shares.max() >= PRIME):
         raise SecureSumError(f"a share is {LIMBS} numbers below 2**31 - 1: here one is not")
-    ordered = np.sort(rows, axis=1)
-    if not shares.shape[1] or (rows < 1).any() or (rows >= P).any() or (ordered[:, 1:] == ordered[:, :-1]).any():
+    rows = np.broadcast_to(points, shares.shape[:2]).astype(np.int64)
+    apart = np.diff(np.sort(rows, axis=1), axis=1, prepend=0, append=PRIME)
+    if not shares.shape[1] or (apart < 1).any():
         raise SecureSumError("shares of a secret are at different points from 1 on: here they are not")
     limbs = _product(_at_zero(rows)[:, None, :], shares)[:, 0]
-    if (limbs >> np.uint64(LIMB_BITS)).any() or (limbs[:, -1] >> np.uint64(16)).any():
+    if (limbs >> LIMB_BITS).any() or (limbs[:, -1] >> TOP_BITS).any():
         raise SecureSumError("these shares give no secret of 32 bytes: at least one of them is wrong")
     return _secrets(limbs)
 
@@ -87,7 +86,7 @@ def pack(shares: UInt32[np.ndarray, "*shares 9"]) -> bytes:
     return shares.astype("<u4").tobytes()
 
 
-def unpack(packed: bytes) -> UInt32[np.ndarray, "shares 9"]:
+def unpack(packed: bytes | bytearray) -> UInt32[np.ndarray, "shares 9"]:
     """The shares that `pack` wrote; SecureSumError if the bytes are not those of shares.
 
     >>> unpack(pack(np.arange(18, dtype=np.uint32).reshape(2, 9))).tolist()[1]
@@ -101,79 +100,75 @@ def unpack(packed: bytes) -> UInt32[np.ndarray, "shares 9"]:
     return shares
 
 
-def _limbs(secrets: Sequence[bytes]) -> UInt64[np.ndarray, "secrets 9"]:
+def _limbs(secrets: Sequence[bytes]) -> Int64[np.ndarray, "secrets 9"]:
     numbers = [int.from_bytes(secret, "little") for secret in secrets]
     rows = [[number >> LIMB_BITS * limb & (1 << LIMB_BITS) - 1 for limb in range(LIMBS)] for number in numbers]
-    return np.array(rows, np.uint64).reshape(len(secrets), LIMBS)
+    return np.array(rows, np.int64).reshape(len(secrets), LIMBS)
 
 
-def _secrets(limbs: UInt64[np.ndarray, "secrets 9"]) -> list[bytes]:
+def _secrets(limbs: Int64[np.ndarray, "secrets 9"]) -> list[bytes]:
     numbers = (sum(limb << LIMB_BITS * place for place, limb in enumerate(row)) for row in limbs.tolist())
     return [number.to_bytes(SECRET_BYTES, "little") for number in numbers]
 
 
-def _powers(holders: int, count: int) -> UInt64[np.ndarray, "holders count"]:
+def _powers(holders: int, count: int) -> Int64[np.ndarray, "holders count"]:
     """The first powers, from the zeroth, of 1 .. holders."""
-    powers = np.ones((holders, count), np.uint64)
-    step = np.arange(1, holders + 1, dtype=np.uint64)[:, None]
+    powers = np.ones((holders, count), np.int64)
+    step = np.arange(1, holders + 1)[:, None]
     done = 1
     while done < count:
         more = min(done, count - done)
-        powers[:, done : done + more] = powers[:, :more] * step % P
-        step = step * step % P
+        powers[:, done : done + more] = powers[:, :more] * step % PRIME
+        step = step * step % PRIME
         done += more
     return powers
 
 
-def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _product(left: Int[np.ndarray, "*n a b"], right: Int[np.ndarray, "*n b c"]) -> Int64[np.ndarray, "*n a c"]:
     """The product of matrices of numbers below the prime, modulo the prime, by products of floats that are exact."""
-    high, low = (half.astype(np.float64) for half in (left >> np.uint64(16), left & np.uint64(0xFFFF)))
-    right = right.astype(np.float64)
-    total = np.uint64(0)
+    high, low, right = ((left >> 16).astype(np.float64), (left & 0xFFFF).astype(np.float64), right.astype(np.float64))
+    total = np.zeros(1, np.int64)
     for start in range(0, left.shape[-1], EXACT):
-        inner = slice(start, start + EXACT)
-        upper, lower = ((half[..., inner] @ right[..., inner, :]).astype(np.uint64) for half in (high, low))
-        total = (((upper % P) << np.uint64(16)) + lower + total) % P
-    return np.asarray(total)
+        some = slice(start, start + EXACT)
+        upper = (high[..., some] @ right[..., some, :]).astype(np.int64) % PRIME
+        lower = (low[..., some] @ right[..., some, :]).astype(np.int64)
+        total = ((upper << 16) + lower + total) % PRIME
+    return total
 
 
-def _at_zero(rows: UInt64[np.ndarray, "secrets points"]) -> UInt64[np.ndarray, "secrets points"]:
+def _at_zero(rows: Int64[np.ndarray, "secrets points"]) -> Int64[np.ndarray, "secrets points"]:
     """By what each share counts in the value at 0 (Lagrange): worked out once for equal rows."""
     places: dict[bytes, int] = {}
-    which = [places.setdefault(row.tobytes(), len(places)) for row in rows]
-    distinct = np.frombuffer(b"".join(places), np.uint64).reshape(len(places), rows.shape[1])
-    return np.concatenate([_lagrange(block) for block in _blocks(distinct)] or [distinct])[which]
+    which = np.array([places.setdefault(row.tobytes(), len(places)) for row in rows], np.intp)
+    distinct = np.frombuffer(b"".join(places), np.int64).reshape(len(places), rows.shape[1])
+    size = max(1, BLOCK // rows.shape[1])
+    weights = [_lagrange(distinct[start : start + size]) for start in range(0, len(distinct), size)]
+    return np.concatenate(weights or [distinct])[which]
 
 
-def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    size = max(1, BLOCK // max(1, rows.shape[1] ** 2))
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _lagrange(rows: UInt64[np.ndarray, "secrets points"]) -> UInt64[np.ndarray, "secrets points"]:
+def _lagrange(rows: Int64[np.ndarray, "secrets points"]) -> Int64[np.ndarray, "secrets points"]:
     """The product over all other points m of m / (m - point), modulo the prime."""
-    ahead = (rows[:, None, :] + (P - rows)[:, :, None]) % P  # m - point
-    own = np.arange(rows.shape[1])
-    ahead[:, own, own] = rows  # the product of all points stands above: their own goes below
-    return _product_along(rows)[:, None] * _inverse(_product_along(ahead)) % P
+    above, below, ahead = np.ones_like(rows[:, :1]), np.ones_like(rows), np.empty_like(rows)
+    together = 31 // int(rows.max()).bit_length()  # points are small: many are multiplied before a slow remainder
+    for place in range(rows.shape[1]):
+        other = rows[:, place, None]
+        np.subtract(other, rows, out=ahead)
+        ahead[:, place] = rows[:, place]  # above stands the product of all points, so below stands the own one too
+        above *= other
+        below *= ahead
+        if place % together == together - 1:
+            above %= PRIME
+            below %= PRIME
+    return (above % PRIME) * _inverse(below % PRIME) % PRIME
 
 
-def _product_along(numbers: UInt64[np.ndarray, "*rows count"]) -> UInt64[np.ndarray, "*rows"]:
-    """The product of the last axis modulo the prime."""
-    while (count := numbers.shape[-1]) > 1:
-        half = count // 2
-        product = numbers[..., :half] * numbers[..., half : 2 * half] % P
-        numbers = np.concatenate([product, numbers[..., 2 * half :]], axis=-1) if count % 2 else product
-    return numbers[..., 0]
-
-
-def _inverse(numbers: UInt64[np.ndarray, "*rows"]) -> UInt64[np.ndarray, "*rows"]:
+def _inverse(numbers: Int64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
     """The power PRIME - 2 (Fermat)."""
     power, result = numbers, np.ones_like(numbers)
     exponent = PRIME - 2
     while exponent:
         if exponent & 1:
-            result = result * power % P
-        power = power * power % P
+            result = result * power % PRIME
+        power = power * power % PRIME
         exponent >>= 1
     return result
