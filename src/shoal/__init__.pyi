@@ -66,6 +66,7 @@ from .simulation import EarlyStop as EarlyStop
 from .simulation import Evaluation as Evaluation
 from .simulation import History as History
 from .simulation import ParquetLog as ParquetLog
+from .simulation import Rehearsal as Rehearsal
 from .simulation import Result as Result
 from .simulation import SaveModel as SaveModel
 from .simulation import TensorBoard as TensorBoard
@@ -76,6 +77,7 @@ from .steps import Clip as Clip
 from .steps import NoiseShare as NoiseShare
 from .steps import Quantize as Quantize
 from .steps import Remember as Remember
+from .steps import Rotate as Rotate
 from .steps import Round as Round
 from .steps import TopK as TopK
 from .steps import Weigh as Weigh

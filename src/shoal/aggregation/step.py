@@ -110,6 +110,10 @@ class Discretizes(Step[Bounded, Grid]):
     def unit(self) -> float:
         """The distance between two neighbours on the grid."""
 
+    @abstractmethod
+    def reach(self, entry: float) -> int:
+        """The largest integer, in size, that comes of a number of at most `entry`."""
+
 
 class Noises(Step[Grid, Shares]):
     """A step that adds a share of the noise, which is whole once `at_least` clients' shares are in the sum."""

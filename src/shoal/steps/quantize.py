@@ -40,6 +40,11 @@ class Quantize(Discretizes):
         """The step."""
         return self.step
 
+    def reach(self, entry: float) -> int:
+        """Half a step more, or with stochastic rounding a whole one; and float32's own."""
+        slack = 0.5 if self.rounding == "nearest" else 1.0
+        return int(entry / self.step * (1 + 1e-6) + slack)
+
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """Integers for the value and for the weight."""
         xp = namespace(update.value)
