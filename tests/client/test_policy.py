@@ -83,6 +83,7 @@ def test_the_sample_with_every_key_set_is_a_policy(tmp_path):
         ("[privacy]\nminimum_cohort = true", "whole number"),
         ("[privacy]\nminimum_cohort = -1", "whole number"),
         ("[privacy]\nsecure_sum = 'yes'", "secure_sum is true or false"),
+        ("[privacy]\nminimum_threshold = 50", "minimum_threshold is a number over 0 and at most 1, not 50"),
         ("[privacy]\nmaximum_epsilon = 0", "maximum_epsilon is a number over 0"),
         ("[privacy]\nmaximum_epsilon = inf", "maximum_epsilon is a number over 0"),
         ("[limits]\nhours = '8-17'", r"\[limits\] hours is a window of the day"),
@@ -168,7 +169,9 @@ def test_a_plan_is_judged_by_what_it_is_and_not_by_the_digest_that_is_told():
         ({"clip_required": True}, FREE, "one site can move this plan's sum without limit"),
         ({"clip_required": True}, CLIPPED, ""),
         ({"secure_sum": True}, CLIPPED, r"the server sees each contribution by itself \(PlainSum\(\)\)"),
-        ({"secure_sum": True}, MASKED, "simulates secure sums"),
+        ({"secure_sum": True}, MASKED, ""),
+        ({"minimum_cohort": 3, "minimum_threshold": 1.0}, MASKED, ""),
+        ({"minimum_cohort": 4}, MASKED, "minimum_cohort is 4, and rounds of this run may close with 3"),
         ({"minimum_noise_multiplier": 0.1}, CLIPPED, "simulates noise"),
         ({"maximum_epsilon": 1e9}, CLIPPED, "no epsilon is finite"),
         ({"rounds_a_day": 5}, FREE, "rounds_a_day is 5, and so many were done today"),
@@ -186,10 +189,48 @@ def test_a_plan_is_judged_by_what_it_is_and_not_by_the_digest_that_is_told():
     ],
 )
 def test_each_key_refuses_what_it_says_and_nothing_else(settings, plan, said):
-    past = Past(NOON, rounds_today=5, bytes_today=300, runs=frozenset({"r8", "r9"}))
+    past = Past(NOON, rounds_today=5, bytes_today=300, runs=frozenset({"r8", "r9"}), sites=frozenset("abc"))
     found = reasons(Policy("any", **settings), plan, past=past)
     assert (found == "") == (said == "")
     assert re.search(said, found)
+
+
+@pytest.mark.parametrize(
+    ("sites", "settings", "said"),
+    [
+        (
+            "",
+            {},
+            "this site knows no other site's key, so the server could play the others: collect",
+        ),
+        ("ab", {}, "a secure sum of at least 3 sites is asked for, and the roster of this site has 2"),
+        ("abc", {}, ""),
+        (
+            "abc",
+            {"minimum_cohort": 4},
+            "a secure sum of at least 4 sites is asked for, and the roster",
+        ),
+        ("abcd", {"minimum_cohort": 4}, ""),
+    ],
+)
+def test_a_secure_sum_needs_the_keys_of_as_many_sites_as_it_hides_among(sites, settings, said):
+    found = reasons(
+        Policy("any", **settings), MASKED, info(MASKED, minimum_cohort=4), Past(NOON, sites=frozenset(sites))
+    )
+    assert (found == "") == (said == "")
+    assert said in found
+
+
+def test_the_threshold_of_a_secure_sum_is_a_promise_of_its_sites_and_not_only_of_the_server():
+    plan = shoal.Plan(
+        shoal.FedAvg(
+            shoal.models.logistic(13),
+            aggregation=shoal.Clip(1.0) >> shoal.Quantize(1e-3) >> shoal.SecureSum(5) >> shoal.Mean(),
+        ),
+        rounds=3,
+    )
+    past = Past(NOON, sites=frozenset("abcde"))
+    assert reasons(Policy("any", minimum_cohort=5), plan, info(plan, minimum_cohort=1), past) == ""
 
 
 def test_a_plan_of_a_study_file_satisfies_the_key_that_wants_one():
@@ -248,6 +289,7 @@ STRICTER = {
     "minimum_cohort": [(0, 3), (3, 4)],
     "clip_required": [(False, True)],
     "secure_sum": [(False, True)],
+    "minimum_threshold": [(None, 0.75), (0.75, 1.0)],
     "minimum_noise_multiplier": [(None, 0.1), (0.1, 2.0)],
     "maximum_epsilon": [(None, 8.0), (8.0, 1.0)],
     "rounds_a_day": [(None, 6), (6, 0)],
@@ -294,6 +336,7 @@ def policies(draw):
         st.integers(0, 500),
         st.frozensets(st.sampled_from(["r1", "r2", "r3"])),
         study_file=st.booleans(),
+        sites=st.sampled_from([frozenset(), frozenset("abc"), frozenset("abcde")]),
     ),
 )
 def test_a_stricter_policy_never_allows_what_a_laxer_one_denies(pair, plan, name, minimum, past):
@@ -303,5 +346,6 @@ def test_a_stricter_policy_never_allows_what_a_laxer_one_denies(pair, plan, name
         for limit in ("most_seconds", "most_bytes"):
             mine, laxer = getattr(strict, limit), getattr(lax, limit)
             assert laxer is None or (mine is not None and mine <= laxer)
+        assert strict.demand.clients >= lax.demand.clients and strict.demand.threshold >= lax.demand.threshold
     else:
         assert isinstance(lax, Allowed) or len(strict.reasons) >= len(lax.reasons)

@@ -20,6 +20,7 @@ from shoal.cli import (
     new,
     plan,
     policy,
+    roster,
     runs,
     serve,
     show,
@@ -39,6 +40,7 @@ app.command("serve")(serve.command)
 app.command("join")(join.command)
 app.command("ledger")(ledger.command)
 app.add_typer(policy.app, name="policy")
+app.command("roster")(roster.command)
 app.command("token")(token.command)
 app.command("runs")(runs.command)
 app.command("show")(show.command)

@@ -21,6 +21,7 @@ from shoal.client.data import source
 from shoal.client.identity import Home
 from shoal.client.joining import authority_with, joined
 from shoal.client.policy import Policy, PolicyFile
+from shoal.client.roster import FILE, read_roster, write_roster
 from shoal.errors import SettingError
 from shoal.plan import Plan
 from shoal.wire.messages import RunInfo
@@ -39,6 +40,9 @@ Fingerprint = Annotated[
     str | None, typer.Option(help="The SHA-256 of the server's own authority, from its operator, in place of --ca.")
 ]
 PolicyPath = Annotated[Path | None, typer.Option("--policy", help="What this site allows; without it you are asked.")]
+Roster = Annotated[
+    Path | None, typer.Option(help="The other sites' public keys, for secure sums; kept in the home (shoal roster).")
+]
 Study = Annotated[Path | None, typer.Option(help="The study file, for a plan that cannot travel by itself.")]
 HomeFolder = Annotated[
     Path | None, typer.Option("--home", help="The client's key, ledger and journal; ~/.shoal/HOST if not said.")
@@ -56,6 +60,7 @@ def command(
     ca: Trusted = None,
     fingerprint: Fingerprint = None,
     policy: PolicyPath = None,
+    roster: Roster = None,
     study: Study = None,
     home: HomeFolder = None,
     poll: Annotated[bool, typer.Option("--poll", help="Come when the server says, and hold no connection.")] = False,
@@ -69,11 +74,14 @@ def command(
         raise SettingError("--yes allows every plan, and --policy says which: give one of them")
     found = source(data, query=query, features=None if x is None else x.split(","), label=y)
     plans = () if study is None else (load(study).plan,)
+    sites = None if roster is None else read_roster(roster)
     place = Home(home or default_home(url))
     telling = Telling(place, as_json=as_json)
     allowed = _policy(policy, place, telling, yes=yes)
     grace_s = seconds(grace)
     _join(place, url, token=token, name=name, ca=ca, fingerprint=fingerprint)
+    if sites is not None:
+        write_roster(place.folder / FILE, sites)
     hold_s = 0.0 if poll else HOLD_S
     with Agent(place, found, policy=allowed, plans=plans, hold_s=hold_s, grace_s=grace_s, tell=telling) as agent:
         if once:

@@ -14,6 +14,7 @@ from shoal.cli.study_file import load
 from shoal.cli.tables import plain, print_json
 from shoal.client.ledger import Ledger
 from shoal.client.policy import SECTIONS, Denied, Past, Policy, judge
+from shoal.client.roster import FILE, read_roster
 from shoal.errors import SettingError
 from shoal.plan import Plan
 from shoal.wire.messages import RunInfo
@@ -25,7 +26,8 @@ File = Annotated[Path, typer.Argument(help="The policy.")]
 Study = Annotated[Path | None, typer.Option(help="A study file whose plan is judged.")]
 Described = Annotated[Path | None, typer.Option("--plan", help="What shoal plan --json printed, judged as if sent.")]
 Name = Annotated[str, typer.Option(help="The run's name, as the server would say it.")]
-Home = Annotated[Path | None, typer.Option(help="The client's home, whose ledger says what was done before.")]
+Home = Annotated[Path | None, typer.Option(help="The client's home: what was done before, and its roster.")]
+Roster = Annotated[Path | None, typer.Option(help="The roster, where it is not in the home.")]
 
 
 @app.command()
@@ -42,6 +44,7 @@ def check(
     name: Name = "study",
     minimum_cohort: Annotated[int, typer.Option(min=1, help="With how many clients a round may close.")] = 1,
     home: Home = None,
+    roster: Roster = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a policy allows, and what it says of a plan; exit status 1 if that is no."""
@@ -50,7 +53,7 @@ def check(
     reasons: tuple[str, ...] | None = None
     if plan is not None:
         info = RunInfo(run="checked", name=name, plan=b"", plan_digest=plan.digest(), minimum_cohort=minimum_cohort)
-        verdict = judge(policy, plan, info, _past(home, study_file=study is not None))
+        verdict = judge(policy, plan, info, _past(home, roster, study_file=study is not None))
         reasons = verdict.reasons if isinstance(verdict, Denied) else ()
     if as_json:
         allowed = None if reasons is None else not reasons
@@ -77,12 +80,15 @@ def _plan(study: Path | None, described: Path | None) -> Plan | None:
         ) from None
 
 
-def _past(home: Path | None, *, study_file: bool) -> Past:
-    """What was done before: of the home that is named, or nothing."""
+def _past(home: Path | None, roster: Path | None, *, study_file: bool) -> Past:
+    """What was done before, of the home that is named or nothing, and whose keys are known."""
+    if roster is None and home is not None and (home / FILE).exists():
+        roster = home / FILE
+    sites = frozenset(read_roster(roster) if roster is not None else ())
     if home is None:
-        return Past(datetime.now(), study_file=study_file)
+        return Past(datetime.now(), study_file=study_file, sites=sites)
     with Ledger.existing(home / "ledger.db") as ledger:
-        return ledger.past(datetime.now(), study_file=study_file)
+        return ledger.past(datetime.now(), study_file=study_file, sites=sites)
 
 
 def _said(policy: Policy) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -25,7 +25,7 @@ from shoal.client.policy import Past
 from shoal.errors import SettingError, StoreError
 from shoal.whole_file import write_whole
 
-Kind = Literal["enroll", "decline", "result", "verdict"]
+Kind = Literal["enroll", "decline", "result", "keys", "verdict"]
 
 VERSION = 1
 
@@ -211,16 +211,18 @@ class Ledger:
             raise StoreError(f"the ledger {self._path} is damaged: it has no head")
         return Head(*row)
 
-    def past(self, now: datetime, *, study_file: bool = False) -> Past:
-        """What a policy's judgement needs to know, of the day (local) so far."""
+    def past(self, now: datetime, *, study_file: bool = False, sites: Collection[str] = ()) -> Past:
+        """What a policy's judgement needs to know, of the day (local) so far; the rest of it is passed on."""
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
         with self._lock, self._told():
             rounds, sent = self._durable.execute(
-                "SELECT count(DISTINCT task), coalesce(sum(bytes), 0) FROM entries WHERE kind = 'result' AND time >= ?",
+                "SELECT count(DISTINCT task) FILTER (WHERE kind = 'result'), coalesce(sum(bytes), 0) FROM entries "
+                "WHERE kind IN ('keys', 'result') AND time >= ?",
                 (midnight,),
             ).fetchone()
             runs = self._durable.execute(RUNS).fetchall()
-        return Past(now, rounds, sent, frozenset(run for (run,) in runs), study_file=study_file)
+        known = frozenset(run for (run,) in runs)
+        return Past(now, rounds, sent, known, study_file=study_file, sites=frozenset(sites))
 
     def verify(self, *, known: Head | None = None) -> tuple[str, ...]:
         """What is wrong with the ledger, in sentences: nothing, if it is whole and goes on from a `known` head."""

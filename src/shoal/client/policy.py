@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shoal.aggregation.sums import SecureSum
-from shoal.client.checks import DAYS, allowed, days, flag, more_than_zero, some, window
+from shoal.client.checks import DAYS, allowed, days, flag, fraction, more_than_zero, some, window
 from shoal.errors import PolicyError, SettingError
 from shoal.plan import Plan
+from shoal.secure.terms import Demand
 from shoal.settings import settle
 from shoal.wire.messages import RunInfo
 
 SECTIONS: Mapping[str, Mapping[str, Callable[[str, Any], Any]]] = {
     "plans": {"allow": allowed, "require_study_file": flag},
     "privacy": {
-        "minimum_cohort": some, "clip_required": flag, "secure_sum": flag, "minimum_noise_multiplier": more_than_zero,
-        "maximum_epsilon": more_than_zero,
+        "minimum_cohort": some, "clip_required": flag, "secure_sum": flag, "minimum_threshold": fraction,
+        "minimum_noise_multiplier": more_than_zero, "maximum_epsilon": more_than_zero,
     },
     "limits": {
         "rounds_a_day": some, "runs": some, "hours": window, "days": days, "maximum_upload_bytes": some,
@@ -49,6 +50,7 @@ class Policy:
     minimum_cohort: int = field(default=0, kw_only=True)
     clip_required: bool = field(default=False, kw_only=True)
     secure_sum: bool = field(default=False, kw_only=True)
+    minimum_threshold: float | None = field(default=None, kw_only=True)
     minimum_noise_multiplier: float | None = field(default=None, kw_only=True)
     maximum_epsilon: float | None = field(default=None, kw_only=True)
     rounds_a_day: int | None = field(default=None, kw_only=True)
@@ -82,6 +84,18 @@ class Policy:
     def sample() -> str:
         """A policy file to begin with, in which every key is explained."""
         return files("shoal.client").joinpath("policy.toml").read_text("utf-8")
+
+    @property
+    def demand(self) -> Demand:
+        """What this site asks of every secure sum, whatever the server says: three sites always, two see each other's.
+
+        >>> Policy(minimum_cohort=4).demand, Policy(minimum_threshold=0.75).demand
+        (Demand(clients=4, threshold=0.5), Demand(clients=3, threshold=0.75))
+        """
+        usual = Demand()
+        return Demand(
+            clients=max(usual.clients, self.minimum_cohort), threshold=self.minimum_threshold or usual.threshold
+        )
 
     def open_at(self, now: datetime) -> bool:
         """Whether a task may begin at some local time."""
@@ -142,7 +156,7 @@ class Past:
     """What a judgement depends on beside policy and plan: local time, and what was done before.
 
     `rounds_today` and `bytes_today` are of results since midnight, `runs` the ids of all runs that ever got one;
-    `study_file` says whether the plan was made here, from a study file.
+    `study_file` says whether the plan was made here, from a study file, and `sites` whose public keys are known here.
     """
 
     now: datetime
@@ -150,14 +164,19 @@ class Past:
     bytes_today: int = 0
     runs: frozenset[str] = frozenset()
     study_file: bool = field(default=False, kw_only=True)
+    sites: frozenset[str] = field(default=frozenset(), kw_only=True)
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The plan may have a turn: at most so many seconds, and so many bytes of upload; None for no limit."""
+    """The plan may have a turn: at most so many seconds, and so many bytes of upload; None for no limit.
+
+    `demand` is what the site asks of a secure sum.
+    """
 
     most_seconds: float | None = None
     most_bytes: int | None = None
+    demand: Demand = field(default_factory=Demand)
 
 
 @dataclass(frozen=True)
@@ -174,14 +193,14 @@ def judge(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Allowed | De
     """Whether a run's plan may have a turn now. It looks at the plan that would run, not at what is said of it."""
     try:
         plans, limits = _of_plans(policy, plan, info, past), _of_limits(policy, plan, info, past)
-        reasons = (*plans, *_of_privacy(policy, plan, info), *limits)
+        reasons = (*plans, *_of_privacy(policy, plan, info, past), *limits)
     except Exception as error:
         return Denied((f"the plan could not be judged: {type(error).__name__}",))
     if reasons:
         return Denied(reasons)
     left = None if policy.maximum_upload_bytes_a_day is None else policy.maximum_upload_bytes_a_day - past.bytes_today
     most = [limit for limit in (policy.maximum_upload_bytes, left) if limit is not None]
-    return Allowed(policy.maximum_seconds, min(most) if most else None)
+    return Allowed(policy.maximum_seconds, min(most) if most else None, policy.demand)
 
 
 def _of_plans(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Iterator[str]:
@@ -199,21 +218,34 @@ def _names(entry: str, digest: str, name: str) -> bool:
     return entry == f"sha256:{digest}" if entry.startswith("sha256:") else fnmatchcase(name, entry)
 
 
-def _of_privacy(policy: Policy, plan: Plan, info: RunInfo) -> Iterator[str]:
+def _of_privacy(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Iterator[str]:
     aggregation = plan.algorithm.aggregation
-    if info.minimum_cohort < policy.minimum_cohort:
-        yield f"minimum_cohort is {policy.minimum_cohort}, and rounds of this run may close with {info.minimum_cohort}"
+    masked = aggregation.meeting if isinstance(aggregation.meeting, SecureSum) else None
+    least = info.minimum_cohort if masked is None else max(info.minimum_cohort, masked.threshold)
+    if least < policy.minimum_cohort:
+        yield f"minimum_cohort is {policy.minimum_cohort}, and rounds of this run may close with {least}"
     if policy.clip_required and not math.isfinite(aggregation.sensitivity(plan.algorithm.layout)):
         yield "clip_required: one site can move this plan's sum without limit"
-    if policy.secure_sum:
-        if isinstance(aggregation.meeting, SecureSum):
-            yield "secure_sum: this version of Shoal simulates secure sums, and has none over a network"
-        else:
-            yield f"secure_sum: in this plan the server sees each contribution by itself ({aggregation.meeting})"
+    if masked is not None:
+        yield from _of_keys(masked, policy.demand, past.sites)
+    elif policy.secure_sum:
+        yield f"secure_sum: in this plan the server sees each contribution by itself ({aggregation.meeting})"
     if policy.minimum_noise_multiplier is not None:
         yield "minimum_noise_multiplier: this version of Shoal simulates noise, and has none that protects a site"
     if policy.maximum_epsilon is not None:
         yield "maximum_epsilon: this version of Shoal has no noise that protects a site, so no epsilon is finite"
+
+
+def _of_keys(masked: SecureSum, demand: Demand, sites: frozenset[str]) -> Iterator[str]:
+    """What a secure sum needs that people have to bring."""
+    least = max(masked.threshold, demand.clients)
+    if not sites:
+        yield (
+            "the plan has a secure sum, and this site knows no other site's key, so the server could play the others: "
+            "collect what `shoal roster` prints at each site, from people, and give it with --roster FILE"
+        )
+    elif len(sites) < least:
+        yield f"a secure sum of at least {least} sites is asked for, and the roster of this site has {len(sites)}"
 
 
 def _of_limits(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Iterator[str]:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from shoal.aggregation.sums import SecureSum
 from shoal.client.consent import Consent
 from shoal.client.events import Event, Refused, Welcomed
 from shoal.client.ledger import Ledger
 from shoal.client.policy import Allowed, Denied, Policy, PolicyFile, judge
+from shoal.client.roster import RosterFile
 from shoal.errors import PolicyError, ShoalError
 from shoal.plan import Plan
 from shoal.turns import check_deployable
@@ -28,10 +30,15 @@ class Known:
     why_not: str = ""
 
 
+def is_masked(plan: Plan) -> bool:
+    """Whether the plan's contributions meet in a secure sum."""
+    return isinstance(plan.algorithm.aggregation.meeting, SecureSum)
+
+
 class Runs:
     """What is known of runs. A plan is one of `plans`, from the site's own study files, or rebuilt from what was sent.
 
-    The policy is asked each time, because hours, files and what was done today change.
+    The policy is asked each time, because hours, files, the roster and what was done today change.
     """
 
     def __init__(
@@ -40,10 +47,12 @@ class Runs:
         ledger: Ledger,
         *,
         plans: Sequence[Plan] = (),
+        roster: RosterFile | None = None,
         tell: Callable[[Event], None] = lambda event: None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._policy, self._ledger, self._tell, self._now = policy, ledger, tell, now
+        self._roster = roster
         self._plans = {plan.digest(): plan for plan in plans}
         self._known: dict[str, Known] = {}
         self._said: dict[str, tuple[str, ...]] = {}
@@ -101,9 +110,10 @@ class Runs:
             return Denied((known.why_not,))
         try:
             policy = self._policy_for(known.plan, known.info)
+            sites = self._roster.sites() if self._roster is not None and is_masked(known.plan) else ()
         except PolicyError as error:
             return Denied((str(error),))
-        past = self._ledger.past(self._now(), study_file=known.local)
+        past = self._ledger.past(self._now(), study_file=known.local, sites=sites)
         return judge(policy, known.plan, known.info, past)
 
     def _policy_for(self, plan: Plan, info: RunInfo) -> Policy:
