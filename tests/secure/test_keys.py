@@ -28,6 +28,18 @@ TERMS = Terms(
     plan=bytes([3]) * 32, size=10, bits=32, slots=2, threshold=3,
 )  # fmt: skip
 BOTH = bytes(range(72))
+GOLDEN = {
+    "terms": "17f4dc43d2c6f9a10fae4995e3879cd7c0ab615e847feed2aaaf9df2b205d194",
+    "box": "2676938a19e109a37c73599a73dc11cd3ced2070afca5ec4c0c08c375d9b1941",
+    "mask": "2a3c138388a7f52df66f7edb2b237af2eddb37dcb9ded8d2bdb6a27a4441291f",
+    "seed": "e5a64b7f85e6b54d5f1db682cd59a9f7af2a6f86d977adaa5851b3031d8fbca0",
+    "randomness": "55c4b51d8abb2560bffe84c06c7cc96c",
+    "context": "44ad1a1947a9aa9d64c62a2f92367d587b05ffd2ec9f639cb256a9ea885eaae7",
+    "pair": "7aea7fc2d18d78f7801e196d8e8676b1319247236553ffb0b7fe5d59b14bde9c",
+    "self": "953004ffc8c86f7b3cdf1c0d4e6a2952f791837019d2726fe983733119eaab61",
+    "commitments": "7644a3b4ee1b16eda0babd4323b91c3b0a984df62930eb5b8463c002985c83db",
+    "sealed": "6dd457479a97466cd397659f179c9765",
+}
 
 
 def framed(*fields: bytes) -> bytes:
@@ -56,7 +68,9 @@ def test_other_entropy_another_session_or_another_name_gives_other_secrets():
     other = Terms(**{name: getattr(TERMS, name) for name in TERMS.__struct_fields__} | {"session": bytes(32)})
     made = [
         keys.secrets_of(entropy, terms, name)
-        for entropy, terms, name in ((ENTROPY, TERMS, "a"), (CONTEXT, TERMS, "a"), (ENTROPY, other, "a"), (ENTROPY, TERMS, "b"))
+        for entropy, terms, name in (
+            (ENTROPY, TERMS, "a"), (CONTEXT, TERMS, "a"), (ENTROPY, other, "a"), (ENTROPY, TERMS, "b"),
+        )
     ]  # fmt: skip
     parts = [bytes(part) for one in made for part in (one.box_key, one.mask_key, one.seed, one.dealing)]
     assert len(set(parts)) == 16
@@ -214,6 +228,3 @@ def test_fixed_entropy_gives_these_bytes_for_ever():
         "sealed": keys.seal(keys.box_key(agreed, CONTEXT, "a", "b"), b"", "a", "b"),
     }
     assert {name: value.hex() for name, value in found.items()} == GOLDEN
-
-
-GOLDEN: dict[str, str] = {}
