@@ -38,6 +38,7 @@ class Book:
         self.closing: tuple[str, ...] | None = None
         self.rows: dict[str, Row] = {}
         self.opened: set[tuple[int, int]] = set()
+        self.sealed = False
         self.closed: list[tuple[str, ...]] = []
 
     def apply(self, effect) -> None:
@@ -75,7 +76,7 @@ class Book:
         """What a machine is built from after a restart."""
         return Snapshot(
             self.status, self.reason, self.round, self.attempt, self.open.cohort if self.open else None,
-            tuple(row.task for row in self.rows.values() if self._matters(row)), self.closing,
+            tuple(row.task for row in self.rows.values() if self._matters(row)), self.closing, self.sealed,
         )  # fmt: skip
 
     def with_status(self, status: str) -> list[TaskRow]:
@@ -107,12 +108,13 @@ class Book:
         assert (effect.round, effect.attempt) == (self.round, self.attempt), "rounds are opened in order"
         assert (effect.round, effect.attempt) not in self.opened, "a round never opens again"
         assert effect.round < self.rounds
-        self.open = effect
+        self.open, self.sealed = effect, False
         self.opened.add((effect.round, effect.attempt))
 
     def _issue(self, effect: Issued) -> None:
         assert self.status in ("open", "pausing") and self.open is not None and self.closing is None
         assert (effect.round, effect.attempt) == (self.round, self.attempt)
+        assert not self.sealed, "nobody joins once the keys are known"
         before = self._this_attempt()
         assert effect.task not in self.rows and effect.client not in [task.client for task in before]
         assert effect.position == len(before)

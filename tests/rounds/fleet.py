@@ -17,8 +17,10 @@ from shoal.rounds.events import (
     Refused,
     Reported,
     Resume,
+    Sealed,
     Seen,
     Tick,
+    Undone,
 )
 from tests.rounds.book import Book
 
@@ -142,6 +144,20 @@ class Fleet(RuleBasedStateMachine):
     @rule()
     def a_model_cannot_be_made(self):
         self.feed(Broke("the disk is full"))
+
+    @precondition(lambda self: self.book.open is not None and self.book.buffer is None)
+    @rule()
+    def all_keys_are_known(self):
+        self.book.sealed = True
+        self.feed(Sealed(self.book.round, self.book.attempt))
+
+    @precondition(lambda self: self.book.open is not None and self.book.buffer is None)
+    @rule(later=st.integers(0, 1))
+    def the_sum_cannot_be_unmasked(self, later):
+        round, attempt, power_lasts = self.book.round, self.book.attempt, not self.cuts
+        self.feed(Undone(round, attempt + later, "too few confirmed the survivors"))
+        if power_lasts:  # one of another attempt means nothing
+            assert (self.book.attempt > attempt) == (not later)
 
     @rule(back=st.integers(0, 2))
     def an_old_answer_comes_again(self, back):

@@ -25,9 +25,11 @@ from shoal.rounds.events import (
     Refused,
     Reported,
     Resume,
+    Sealed,
     Seen,
     Settled,
     Tick,
+    Undone,
 )  # fmt: skip
 from shoal.rounds.rules import Rules
 from shoal.rounds.snapshot import Snapshot, TaskRow
@@ -238,6 +240,42 @@ def test_a_round_whose_opening_was_cut_short_is_not_closed_with_the_few_that_wer
     assert len(of(Abandoned, effects)) == 1 and machine.status == "waiting"
 
 
+def test_nobody_joins_an_attempt_that_is_sealed_also_after_a_restart():
+    machine = begun(Fixed(3), wait_for=6, at_least=2)
+    issued = of(Issued, seen(machine, NAMES[:6]))
+    assert machine.handle(Sealed(0, 1), 1.0) == [] and machine.handle(Sealed(0, 0), 1.0) == []
+    assert len(machine.handle(Dropped(issued[0].task, "its keys came too late"), 1.0)) == 1
+    rows = tuple(TaskRow(task.task, task.client, 0, 0, task.position, "issued") for task in issued)
+    back = RunMachine("run", rules=Rules(wait_for=6, at_least=2), sampler=Fixed(3), rounds=3, key=KEY)
+    assert back.restore(Snapshot("open", "", 0, 0, 3, rows, None, sealed=True), 2.0) == []
+    assert seen(back, NAMES[:6], now=2.0) == []
+    assert back.handle(Dropped(issued[0].task, "interrupted"), 3.0) == [
+        Settled(issued[0].task, "declined", "interrupted")
+    ]
+    effects = report(back, issued[1:], now=4.0)
+    assert of(Close, effects) == [Close(0, (issued[1].task, issued[2].task))]
+
+
+def test_an_attempt_that_is_undone_counts_for_nothing_and_the_round_is_tried_again_as_often_as_any():
+    machine = begun(Fixed(2), retries=1, wait_for=2)
+    issued = of(Issued, seen(machine, NAMES[:2]))
+    report(machine, issued[:1])
+    assert machine.handle(Undone(0, 1, "of another attempt"), 1.0) == []
+    seen(machine, NAMES[:1], now=1.0)
+    effects = machine.handle(Undone(0, 0, "too few shared"), 2.0)
+    assert effects == [
+        Settled(issued[1].task, "cancelled", "too few shared"), Abandoned(0, 0, "too few shared"),
+        Became("waiting", "too few shared"),
+    ]  # fmt: skip
+    again = of(Issued, seen(machine, NAMES[:2], now=3.0))
+    assert {task.attempt for task in again} == {1}
+    report(machine, again, now=4.0)  # it is being closed
+    effects = machine.handle(Undone(0, 1, "too few answered"), 5.0)
+    assert effects == [
+        Abandoned(0, 1, "too few answered"), Became("paused", "round 1 was abandoned 2 times: too few answered"),
+    ]  # fmt: skip
+
+
 def test_a_minimum_that_no_cohort_has_is_refused():
     with pytest.raises(SettingError, match="a cohort of 3 clients never has the 5 of at_least"):
         begun(Fixed(3), at_least=5)
@@ -246,7 +284,8 @@ def test_a_minimum_that_no_cohort_has_is_refused():
 @pytest.mark.parametrize(
     "wrong",
     [{"at_least": 0}, {"at_least": 3, "wait_for": 2}, {"over_selection": 0.5}, {"deadline_s": 0.0},
-     {"patience_s": math.inf}, {"retries": -1}, {"at_least": 3, "buffer": 2}, {"concurrency": 0}, {"most_stale": 1.5}],
+     {"patience_s": math.inf}, {"retries": -1}, {"at_least": 3, "buffer": 2}, {"concurrency": 0}, {"most_stale": 1.5},
+     {"stage_s": 0}],
     ids=str,
 )  # fmt: skip
 def test_rules_that_cannot_be_kept_are_refused(wrong):

@@ -231,6 +231,12 @@ class BufferedMachine(Machine):
             yield from self._drop(reason)
             yield from self._became("cancelled" if self.status == "cancelling" else "failed", reason)
 
+    def _seal(self, round: int, attempt: int) -> None:
+        """Nothing: whoever comes may contribute to the next model."""
+
+    def _undo(self, round: int, attempt: int, reason: str) -> Iterator[Effect]:
+        yield from ()  # what is counted is in the sum already
+
     def _settle_all(self, status: TaskStatus, reason: str) -> Iterator[Effect]:
         for task in list(self._tasks):
             yield from self._settle(task, status, reason)

@@ -71,6 +71,24 @@ class Broke:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """Those who take part in an attempt at a round are fixed: nobody is asked in the place of another any more."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Undone:
+    """An attempt at a round cannot come to a sum, though enough contributions may: it counts for nothing, and the round
+    is tried again."""
+
+    round: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
@@ -93,7 +111,7 @@ class Cancel:
     being closed is closed, for its model may be durable already."""
 
 
-Event = Seen | Gone | Reported | Refused | Dropped | Closed | Broke | Tick | Pause | Resume | Cancel
+Event = Seen | Gone | Reported | Refused | Dropped | Closed | Broke | Sealed | Undone | Tick | Pause | Resume | Cancel
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ class Machine(ABC):
                 yield from self._closed(round)
             case events.Broke(reason):
                 yield from self._broke(reason)
+            case events.Sealed(round, attempt):
+                self._seal(round, attempt)
+            case events.Undone(round, attempt, reason):
+                yield from self._undo(round, attempt, reason)
             case events.Tick():
                 yield from self._expire(now)
             case events.Pause(reason):
@@ -159,6 +163,12 @@ class Machine(ABC):
 
     @abstractmethod
     def _broke(self, reason: str) -> Iterator[Effect]: ...
+
+    @abstractmethod
+    def _seal(self, round: int, attempt: int) -> None: ...
+
+    @abstractmethod
+    def _undo(self, round: int, attempt: int, reason: str) -> Iterator[Effect]: ...
 
     @abstractmethod
     def _end_all(self, reason: str) -> Iterator[Effect]:

@@ -21,6 +21,9 @@ class Rules:
     `at_least` of them at `deadline_s` or when no more can come; with fewer it is abandoned at `deadline_s`, or when
     no more can come and enough are there for another attempt, and tried again, at most `retries` times in a row.
 
+    In a round with a secure sum, its clients have `stage_s` for each message of the protocol: those who advertise no
+    keys, or do not share their secrets, are left out of the round, and one who is silent later is done without.
+
     With `buffer` there are no rounds to wait for (FedBuff, Nguyen et al. 2022, algorithm 1): up to `concurrency`
     clients train at any time, each from the model of when it began and for at most `deadline_s`, and the server's
     model changes whenever `buffer` contributions, of as many clients, are counted. One that began s models ago counts
@@ -36,6 +39,7 @@ class Rules:
     deadline_s: float = 3600.0
     patience_s: float = 86_400.0
     retries: int = 3
+    stage_s: float = 30.0
     buffer: int | None = None
     concurrency: int = 100
     most_stale: int = 10
@@ -49,7 +53,7 @@ class Rules:
             )
         rule = "over_selection is a factor from 1 to 10"
         settle(self, over_selection=number(self.over_selection, rule, lambda v: 1 <= v <= 10))
-        for name in ("deadline_s", "patience_s"):
+        for name in ("deadline_s", "patience_s", "stage_s"):
             positive = f"{name} is a number of seconds over 0"
             settle(self, **{name: number(getattr(self, name), positive, lambda v: v > 0)})
         settle(self, retries=whole(self.retries, "retries is a number of rounds, 0 or more", least=0))

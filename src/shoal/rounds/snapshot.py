@@ -28,7 +28,7 @@ class Snapshot:
     what the open round was opened with, and None where none is open. `tasks` are all tasks of the open attempt of a
     round, whatever their status; in asynchronous runs also all that are issued, and all that are counted and neither in
     a closed round nor abandoned, in the order in which they were counted. `closing` are the tasks of a round that was
-    being closed, in the order of `Close`, else None.
+    being closed, in the order of `Close`, else None. `sealed` says that nobody joins the open attempt any more.
     """
 
     status: Status = "waiting"
@@ -38,3 +38,4 @@ class Snapshot:
     cohort: int | None = None
     tasks: tuple[TaskRow, ...] = ()
     closing: tuple[str, ...] | None = None
+    sealed: bool = False

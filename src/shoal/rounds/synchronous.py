@@ -39,7 +39,7 @@ class RunMachine(Machine):
         self._asked: set[str] = set()
         self._idle: list[str] = []  # sorted: who is there and was not asked in the open round
         self._issued = self._counted = 0
-        self._closing = False
+        self._closing = self._sealed = False
 
     def due(self) -> float | None:
         """When a `Tick` is wanted next."""
@@ -64,6 +64,7 @@ class RunMachine(Machine):
             self._asked = {row.client for row in saved.tasks}
             self._issued = sum(row.status == "issued" for row in saved.tasks)
             self._counted = sum(row.status == "counted" for row in saved.tasks)
+            self._sealed = saved.sealed
 
     def _take_up(self, saved: Snapshot) -> Iterator[Effect]:
         if saved.cohort is None:  # it stopped between a round's end and what follows, or before it opened one
@@ -135,7 +136,7 @@ class RunMachine(Machine):
 
     def _fill(self, cohort: int) -> Iterator[Effect]:
         """Asks others in the place of those whose task came to nothing."""
-        missing = cohort - self._counted - self._issued
+        missing = 0 if self._sealed else cohort - self._counted - self._issued
         for _ in range(min(missing, len(self._idle))):
             spare = self._at().split("spare", len(self._tasks)).generator().integers(len(self._idle))
             yield self._issue(self._idle.pop(int(spare)))
@@ -154,7 +155,8 @@ class RunMachine(Machine):
 
     def _may_try_again(self) -> bool:
         """Whether nobody can report or be asked any more, and enough are there for another attempt."""
-        return not self._issued and not self._idle and len(self._there) >= self.wanted
+        spare = bool(self._idle) and not self._sealed
+        return not self._issued and not spare and len(self._there) >= self.wanted
 
     def _closed(self, round: int) -> Iterator[Effect]:
         if self._closing and round == self.round:
@@ -187,6 +189,15 @@ class RunMachine(Machine):
             self.attempt += 1
             yield from self._became("cancelled" if self.status == "cancelling" else "failed", reason)
 
+    def _seal(self, round: int, attempt: int) -> None:
+        if self._cohort is not None and (round, attempt) == (self.round, self.attempt):
+            self._sealed = True
+
+    def _undo(self, round: int, attempt: int, reason: str) -> Iterator[Effect]:
+        if self._cohort is not None and (round, attempt) == (self.round, self.attempt):
+            yield from self._settle_all("cancelled", reason)
+            yield from self._abandon(reason)
+
     def _reported(self, task: str) -> Iterator[Effect]:
         yield from self._settle(task, "counted", "")
 
@@ -215,4 +226,4 @@ class RunMachine(Machine):
     def _forget(self) -> None:
         self._tasks, self._asked, self._idle, self._cohort = {}, set(), [], None
         self._issued = self._counted = 0
-        self._closing = False
+        self._closing = self._sealed = False

@@ -178,7 +178,7 @@ class Federation:
                 f"the run {name} that is there has another plan, {row['plan_digest'][:12]}, and this one is "
                 f"{plan.digest()[:12]}: a run keeps its plan. Give the new one another name"
             )
-        if rules is not None and asdict(rules) != json.loads(row["rules"]):
+        if rules is not None and rules != Rules(**json.loads(row["rules"])):
             raise SettingError(f"the run {name} that is there began with other rules, and keeps them: {other}")
         if seed is not None and str(seed) != row["seed"]:
             raise SettingError(f"the run {name} that is there began with another seed, and keeps it: {other}")
