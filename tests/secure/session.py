@@ -29,6 +29,8 @@ TOLD = {"advertise": "advertised", "share": "inbox", "mask": "survivors", "confi
 """What the server sends after each stage."""
 STAGES = tuple(SENT)
 
+Opens = Callable[[str, "Played"], None]
+"""What happens at the start of a stage, given its name and what was played so far."""
 Line = Callable[[str, str, bytes, bytes], tuple[bytes, bytes]]
 """From what is sent, by or to whom, the message and its body (empty but for `masked`): what comes out at the end."""
 
@@ -107,10 +109,11 @@ def clients(
 class Played:
     """What came of a session: a sum or an error that stopped it, and everything that was refused on the way."""
 
+    server: ServerSession
+    sessions: dict[str, ClientSession]
     sum: Sum | None = None
     error: SecureSumError | None = None
     refused: list[tuple[str, str, SecureSumError]] = field(default_factory=list)
-    sessions: dict[str, ClientSession] = field(default_factory=dict)
 
     @property
     def result(self) -> tuple[list[int], list[int]]:
@@ -128,41 +131,47 @@ def untouched(what: str, client: str, message: bytes, body: bytes) -> tuple[byte
     return message, body
 
 
-def play(group: Clients, *, dropped: Mapping[str, str] | None = None, line: Line = untouched) -> Played:
+def nothing(stage: str, played: Played) -> None:
+    """Does nothing at the start of a stage."""
+
+
+def play(
+    group: Clients, *, dropped: Mapping[str, str] | None = None, line: Line = untouched, opens: Opens = nothing
+) -> Played:
     """Plays the session. A client that is dropped at a stage does not send that stage's message nor any after it.
 
     An error at a client drops it; one when the server takes a message drops its sender; one between stages ends it.
+    `opens` is called at the start of each stage, and once more at the end, as "done".
     """
     dropped = dropped or {}
-    played, server = Played(), group.server()
-    played.sessions = {name: group.client(name) for name in group.names}
+    played = Played(group.server(), {name: group.client(name) for name in group.names})
     told = dict.fromkeys(group.names, b"")
     for stage in STAGES:
+        opens(stage, played)
         for name in sorted(told):
-            if name in played.sessions and dropped.get(name) != stage:
-                _turn(group, played, server, stage=stage, name=name, told=told[name], line=line)
-        told = {name: b"" for name in told if name not in server.missing}
+            if dropped.get(name) != stage:
+                _turn(group, played, stage=stage, name=name, told=told[name], line=line)
+        told = {name: b"" for name in told if name not in played.server.missing}
         try:
-            server.advance()
+            played.server.advance()
         except SecureSumError as error:
             played.error = error
-            assert server.stage == "aborted"
+            assert played.server.stage == "aborted"
             return played
         if stage != "answer":
-            told = {name: line(TOLD[stage], name, server.message_for(name), b"")[0] for name in told}
-    played.sum = server.result()
+            told = {name: line(TOLD[stage], name, played.server.message_for(name), b"")[0] for name in told}
+    played.sum = played.server.result()
+    opens("done", played)
     return played
 
 
-def _turn(
-    group: Clients, played: Played, server: ServerSession, *, stage: str, name: str, told: bytes, line: Line
-) -> None:
+def _turn(group: Clients, played: Played, *, stage: str, name: str, told: bytes, line: Line) -> None:
     what = TOLD[STAGES[STAGES.index(stage) - 1]] if told else "start"
     try:
         message, body = act(group, played.sessions[name], stage=stage, name=name, told=told)
         what = SENT[stage]
         message, body = line(what, name, message, body)
-        server.receive(name, message, **({"body": body} if stage == "mask" else {}))
+        played.server.receive(name, message, **({"body": body} if stage == "mask" else {}))
     except SecureSumError as error:
         played.refused.append((what, name, error))
 

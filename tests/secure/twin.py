@@ -1,7 +1,7 @@
 """A second implementation of a secure sum, from the page in docs/secure.md alone: plain integers, no NumPy, no Shoal.
 
-It is written to be read, and to be compared with: it makes again what a client sent, and takes the masks off as a server
-does, from nothing but the published vectors. Primitives are those of `cryptography` and of the standard library.
+It is written to be read, and to be compared with: it makes again what a client sent, and takes the masks off as a
+server does, from nothing but the published vectors. Primitives are those of `cryptography` and of the standard library.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 PRIME = 2**31 - 1
 TERMS = (
-    "federation", "run", "session", "round", "attempt", "model", "plan", "size", "bits", "slots", "threshold", "corrupt",
-    "version",
+    "federation", "run", "session", "round", "attempt", "model", "plan",
+    "size", "bits", "slots", "threshold", "corrupt", "version",
 )  # fmt: skip
 
 
