@@ -52,3 +52,9 @@ def settled(task: str, status: str = "counted", *, size: int = 100) -> Write:
         "status": status, "reason": "", "scale": 1.0, "manifest": b"m", "bytes": size, "train_s": 0.5, "settled": 4.0,
     }  # fmt: skip
     return Write("task_settle", row | {"id": task}, wants=1)
+
+
+def secure_step(stage: str, client: str, message: bytes = b"m", *, round: int = 0, attempt: int = 0) -> Write:
+    """A message of a secure sum of the run r; of nobody, a stage is closed."""
+    row = {"run": "r", "round": round, "attempt": attempt, "stage": stage, "client": client, "message": message}
+    return Write("secure_step", row, wants=1)

@@ -13,7 +13,7 @@ from shoal.errors import ConflictError
 from shoal.store import postgres, sqlite
 from shoal.store.queries import MIGRATIONS, QUERIES, schema_file, statements
 from shoal.store.store import Store, Write, open_store
-from tests.store.rows import issued, opened, run, settled, token, use
+from tests.store.rows import issued, opened, run, secure_step, settled, token, use
 
 
 def test_migrations_make_the_whole_schema_in_sqlite():
@@ -168,3 +168,33 @@ def test_the_task_that_a_state_comes_from_is_kept_for_each_client(store: Store):
 
     store.write(release("a", "1"), release("b", "2"), release("a", "3")).result()
     assert {row["client"]: row["task"] for row in store.read("released", run="r")} == {"a": "3", "b": "2"}
+
+
+def test_each_client_has_one_message_in_each_stage_of_a_secure_sum_and_a_stage_is_closed_once(store: Store):
+    attempt = {"run": "r", "round": 0, "attempt": 0}
+    opening = Write("secure_open", attempt | {"terms": b"t0"}, wants=1)
+    store.write(run(), opening, secure_step("share", "b"), secure_step("share", "a", b"of a")).result()
+    store.write(secure_step("advertise", "b"), secure_step("advertise", ""), secure_step("share", "")).result()
+    for again in (opening, secure_step("share", "a", b"another"), secure_step("advertise", "")):
+        assert isinstance(store.write(again).exception(), ConflictError)
+    assert isinstance(store.write(secure_step("guess", "a")).exception(), ConflictError)
+    assert [row["terms"] for row in store.read("secure_terms", **attempt)] == [b"t0"]
+    rows = [(row["stage"], row["client"], row["message"]) for row in store.read("secure_steps", **attempt)]
+    assert rows == [
+        ("advertise", "", b"m"), ("advertise", "b", b"m"), ("share", "", b"m"), ("share", "a", b"of a"),
+        ("share", "b", b"m"),
+    ]  # fmt: skip
+    assert store.read("secure_steps", **attempt | {"attempt": 1}) == []
+
+
+def test_what_is_kept_of_secure_sums_is_forgotten_up_to_a_round(store: Store):
+    store.write(run()).result()
+    for round, attempt in ((0, 0), (1, 0), (1, 1), (2, 0)):
+        at = {"run": "r", "round": round, "attempt": attempt}
+        step = secure_step("answer", "a", round=round, attempt=attempt)
+        store.write(Write("secure_open", at | {"terms": b"t"}), step).result()
+    given = {"run": "r", "round": 1}
+    store.write(Write("secure_forget", given, wants=3), Write("secure_steps_forget", given, wants=3)).result()
+    assert store.read("secure_terms", run="r", round=1, attempt=1) == []
+    assert len(store.read("secure_steps", run="r", round=2, attempt=0)) == 1
+    assert len(store.read("secure_terms", run="r", round=2, attempt=0)) == 1

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from shoal.errors import StoreError
-from shoal.store.sqlite import SqliteStore
+from shoal.store.queries import MIGRATIONS, statements
+from shoal.store.sqlite import APPLICATION, TYPES, SqliteStore
 from shoal.store.store import open_store
-from tests.store.rows import audit
+from tests.store.rows import audit, secure_step
 
 FULL_DISK = """
 import resource, sys
@@ -105,6 +106,23 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path):
     newer.close()
     with pytest.raises(StoreError, match="made by a newer Shoal"):
         open_store(str(path))
+
+
+def test_a_store_of_an_older_version_keeps_its_rows_and_takes_new_ones(tmp_path: Path):
+    path = tmp_path / "shoal.db"
+    older = sqlite3.connect(path)
+    for statement in statements(MIGRATIONS[0], types=TYPES):
+        older.execute(statement)
+    older.execute(f"PRAGMA application_id = {APPLICATION}")
+    older.execute("PRAGMA user_version = 1")
+    older.execute("INSERT INTO federation (id, name, created) VALUES (1, 'hearts', 2.0)")
+    older.commit()
+    older.close()
+    store = open_store(str(path))
+    assert store.read("federation") == [{"name": "hearts", "created": 2.0}]
+    store.write(secure_step("advertise", "a")).result()
+    store.close()
+    open_store(str(path)).close()
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):

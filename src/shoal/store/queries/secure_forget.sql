@@ -1,0 +1,1 @@
+DELETE FROM secure_sessions WHERE run = :run AND round <= :round

@@ -1,0 +1,1 @@
+DELETE FROM secure_steps WHERE run = :run AND round <= :round

@@ -1,0 +1,1 @@
+SELECT terms FROM secure_sessions WHERE run = :run AND round = :round AND attempt = :attempt
