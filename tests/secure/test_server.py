@@ -234,6 +234,7 @@ def test_a_body_is_the_one_that_was_signed_for():
     sitting = Sitting(clients(3, size=4)).until("mask")
     message, body = sitting.make("a"), sitting.made["mask", "a"][1]
     refused(sitting, "a", message, "has no body")
+    refused(sitting, "a", message, "has 32 bytes, this one has 0", body=b"")
     refused(sitting, "a", message, "has 32 bytes, this one has 31", body=body[:-1])
     refused(sitting, "a", message, "not the one that was signed for", body=bytes(len(body)))
     refused(sitting, "a", message, "not the one that was signed for", body=body, digest=bytes(32))

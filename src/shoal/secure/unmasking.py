@@ -56,14 +56,23 @@ def _wanted(
     group: Group, clients: Sequence[int], shared: Collection[int], answers: Mapping[int, np.ndarray[Any, Any]]
 ) -> list[Wanted]:
     """The secrets of these clients, with the rows of their shares in the answers, one after the other."""
-    found: dict[int, list[tuple[str, int, int]]] = {client: [] for client in clients}
-    row = 0
+    rows: dict[int, dict[int, int]] = {}
+    first = 0
     for holder in sorted(answers):
-        for dealer in group.held(holder, shared):
-            if dealer in found:
-                found[dealer].append((group.names[holder], group.points[dealer][holder], row))
-            row += 1
-    return [Wanted(group.names[dealer], *zip(*rows, strict=True)) for dealer, rows in found.items()]
+        dealers = group.held(holder, shared)
+        rows[holder] = dict(zip(dealers, range(first, first + len(dealers)), strict=True))
+        first += len(dealers)
+    return [_of(group, dealer, rows) for dealer in clients]
+
+
+def _of(group: Group, dealer: int, rows: Mapping[int, Mapping[int, int]]) -> Wanted:
+    holders, points = group.held(dealer, rows), group.points[dealer]
+    return Wanted(
+        group.names[dealer],
+        holders=[group.names[holder] for holder in holders],
+        points=[points[holder] for holder in holders],
+        rows=[rows[holder][dealer] for holder in holders],
+    )
 
 
 def jobs(group: Group, secrets: Mapping[int, bytes], survivors: Collection[int]) -> list[Job]:
