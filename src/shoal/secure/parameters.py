@@ -28,7 +28,7 @@ from shoal.settings import number, settle, whole
 FAILURE = 20
 """A session is lost for want of neighbours with probability 2**-20 at most."""
 MOST = 2000
-"""More neighbours are not looked at: a client would send each 88 bytes, and masks cost as much as training."""
+"""More neighbours are not looked at: that no number is enough is known within a second."""
 
 
 @dataclass(frozen=True)
