@@ -20,6 +20,7 @@ torch: .venv/with-torch  # what the tests of torch models and `make bench` need 
 bench: .venv/with-torch
 	$(BIN)/python -m benchmarks engine
 	$(BIN)/python -m benchmarks network
+	$(BIN)/python -m benchmarks secure
 clean:
 	rm -rf .venv
 

@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.report import Report
 
-NAMES = ("engine", "network")
+NAMES = ("engine", "network", "secure")
 
 
 def main() -> int:

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 from benchmarks.report import Report
+from benchmarks.secure_session import Sized, played
+
+from shoal.secure.parameters import Shape
 
 
 def run(*arguments, name="engine", row="import shoal"):
@@ -43,3 +46,24 @@ def test_a_row_of_the_network_is_measured_on_a_server_that_closes_rounds():
     assert row["unit"] == "ms"
     assert row["bound"] == 150
     assert row["value"] > 0
+
+
+def test_a_secure_sum_is_measured_on_a_session_whose_sum_is_right():
+    cost = played(Sized(clients=12, size=50, dropped=3, shape=Shape(11, 9)))
+    assert cost.streams == 9 + 3 * 9
+    assert cost.wire_bytes > 12 * 88 + 4 * 50
+    assert 0 < cost.unmasking_s < cost.ending_s
+    assert 0 < cost.signatures_s < cost.client_s
+
+
+def test_on_a_graph_only_masks_with_neighbours_are_expanded():
+    cost = played(Sized(clients=20, size=50, dropped=2, shape=Shape(6, 4)))
+    assert 18 <= cost.streams <= 18 + 2 * 6
+
+
+def test_a_row_of_secure_sums_says_what_two_threads_are_worth():
+    done = run("--json", "--quick", name="secure", row="two threads")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["bound"] for row in rows] == [0.625, 0.625]
+    assert all(row["ratio"] == pytest.approx(row["value"] / row["reference"]) for row in rows)
