@@ -6,8 +6,8 @@ in, state out, randomness by key; they run in plain Python, and traced inside a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -30,16 +30,35 @@ Turn = Callable[..., tuple[Any, ClientState]]
 
 
 @dataclass(frozen=True)
+class Met:
+    """What payloads add up to, None if to nothing; and whose are in it.
+
+    `refused` says of others why theirs was not what the plan declares. `lost` is how many left on the way, and
+    `stopped` a sentence if the sum was given up.
+    """
+
+    total: Payload | Bag | None
+    clients: Collection[str]
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    lost: int = 0
+    stopped: str | None = None
+
+
+Meet = Callable[[Iterable[tuple[str, Payload | Bag]]], Met]
+
+
+@dataclass(frozen=True)
 class Round(Generic[S]):
     """A round that ran: what the server holds after it, what each client of it holds, and what is told.
 
-    `rejected` names the clients whose contribution was not finite.
+    `rejected` names the clients whose contribution was not finite, or not what the plan declares.
     """
 
     run: Run[S]
     states: Mapping[str, ClientState]
     report: Report
     rejected: tuple[str, ...]
+    met: Met
 
 
 def start(algorithm: Algorithm[S, B, D], key: Key) -> Run[S]:
@@ -88,9 +107,21 @@ def close_round(algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag
     """
     release = run.aggregation.decode(total, key=key, layout=algorithm.layout)
     state = choose(release.released, algorithm.update(run.state, release.value, run.round), run.state)
-    aggregation = run.aggregation.adapted(release.notes, release.clients)
+    aggregation = run.aggregation
+    if not _is_known(release.released) or release.released:
+        aggregation = aggregation.adapted(release.notes, release.clients)
     closed = Run(state, aggregation, run.round + 1)
     return closed, Report(release.clients, release.notes, release.released)
+
+
+def add_up(payloads: Iterable[tuple[str, Payload | Bag]]) -> Met:
+    """The sum of all payloads."""
+    total: Any = None
+    names: list[str] = []
+    for name, payload in payloads:
+        total = payload if total is None else total + payload
+        names.append(name)
+    return Met(total, names)
 
 
 def run_round(
@@ -100,24 +131,30 @@ def run_round(
     states: Mapping[str, ClientState],
     key: Key,
     turn: Turn = client_turn,
+    meet: Meet = add_up,
 ) -> Round[S]:
     """One whole round in this process, client after client: the specification of every runtime.
 
-    `turn` is `client_turn`, or the same function compiled.
+    `turn` is `client_turn`, or the same function compiled. `meet` adds payloads up as they come; a client whose
+    payload it leaves out keeps its old state.
     """
     call = open_round(algorithm, run)
-    total: Any = None
     after: dict[str, ClientState] = {}
     rejected: list[str] = []
-    for name, data in clients.items():
-        payload, after[name] = turn(algorithm, call, data, states[name], key.split("client", name))
-        if not np.any(payload.clients):
-            rejected.append(name)
-        total = payload if total is None else total + payload
-    if total is None:
-        total = silence(algorithm, call)
+
+    def payloads() -> Iterator[tuple[str, Payload | Bag]]:
+        for name, data in clients.items():
+            payload, after[name] = turn(algorithm, call, data, states[name], key.split("client", name))
+            if not np.any(payload.clients):
+                rejected.append(name)
+            yield name, payload
+
+    met = meet(payloads())
+    total = silence(algorithm, call) if met.total is None else met.total
     closed, report = close_round(algorithm, run, total, key.split("server"))
-    return Round(closed, after if report.released else states, report, tuple(rejected))
+    counted = frozenset(met.clients) if report.released else frozenset[str]()
+    kept = {name: state if name in counted else states[name] for name, state in after.items()}
+    return Round(closed, kept, report, (*rejected, *met.refused), met)
 
 
 def silence(algorithm: Algorithm[S, B, D], call: Call[B]) -> Payload | Bag:

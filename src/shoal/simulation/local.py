@@ -1,6 +1,7 @@
 """The readable runtime: plain loops over the three moves. It is the specification of the others.
 
-It runs every algorithm, and a client's turn is the one that a deployed client takes (`shoal.turns`).
+It runs every algorithm, and a client's turn is the one that a deployed client takes (`shoal.turns`). It alone can run a
+secure sum's whole protocol.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from shoal.data import LazyPopulation, Population
 from shoal.errors import DataError
 from shoal.simulation.cohorts import Cohorts
 from shoal.simulation.records import RoundRecord, means
+from shoal.simulation.rehearsal import Protocol, Rehearsal, unmasked
 from shoal.turns import take_turn
 
 
@@ -24,13 +26,15 @@ class LocalRuntime:
         algorithm: Algorithm[Any, Any, Any],
         clients: Population | LazyPopulation | Mapping[str, Any],
         cohorts: Cohorts,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self._algorithm, self._clients, self._cohorts = algorithm, clients, cohorts
+        self._protocol = None if rehearsal is None else Protocol(algorithm, rehearsal, cohorts.key)
         self._names = cohorts.names
         self.states: dict[str, ClientState] = {name: enter(algorithm) for name in self._names}
 
     def __str__(self) -> str:
-        return "local"
+        return "local" if self._protocol is None else f"local, {self._protocol}"
 
     def restore(self, states: Any) -> None:
         """Puts back what clients remembered."""
@@ -42,18 +46,21 @@ class LocalRuntime:
         drawn = self._cohorts.draw(number)
         clients, failed = self._loaded(drawn.places)
         key = self._cohorts.key.split("round", number)
-        done = run_round(self._algorithm, run, clients, self.states, key, take_turn)
+        adding = unmasked if self._protocol is None else self._protocol.meet
+        meet = adding(run, layout=self._algorithm.layout, clients=len(clients))
+        done = run_round(self._algorithm, run, clients, self.states, key, take_turn, meet)
         self.states = {**self.states, **done.states}
-        report = done.report
+        report, met = done.report, done.met
+        stopped = () if met.stopped is None else (met.stopped,)
         record = RoundRecord(
             number + 1,
             int(report.clients),
-            tuple(sorted((*done.rejected, *failed))) if failed else done.rejected,
+            tuple(sorted((*done.rejected, *failed))) if failed or met.refused else done.rejected,
             bool(report.released),
             means(report.metrics),
-            lost=drawn.lost,
+            lost=drawn.lost + met.lost,
             waited=drawn.waited,
-            failures=tuple(failed.values()),
+            failures=(*failed.values(), *met.refused.values(), *stopped),
         )
         return done.run, [record]
 

@@ -15,7 +15,8 @@ class RoundRecord:
 
     `released` is False for a round that changed nothing because too few took part. `lost` is how many were chosen and
     left before their contribution arrived, `waited` how often the round found too few and looked again. `failures`
-    says of rejected clients that could not be loaded what went wrong.
+    says what went wrong with clients that could not be loaded or sent what the plan does not declare, and with a secure
+    sum that was stopped.
     """
 
     round: int

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from shoal.aggregation import SecureSum
 from shoal.algorithms import Run
 from shoal.algorithms import start as begin
 from shoal.data import LazyPopulation, Population
@@ -42,6 +43,7 @@ from shoal.simulation.history import History
 from shoal.simulation.interrupts import interrupts
 from shoal.simulation.local import LocalRuntime
 from shoal.simulation.records import RoundRecord, Runtime
+from shoal.simulation.rehearsal import Rehearsal
 
 Test = Population | Callable[[Any], Mapping[str, float]]
 """Held-out clients to measure the model on, or a function of the run's state that gives numbers."""
@@ -121,6 +123,7 @@ def simulate(
     seed: int = 0,
     start: Any = None,
     runtime: Literal["auto", "compiled", "local"] = "auto",
+    secure: Literal["unmasked", "full"] | Rehearsal = "unmasked",
     availability: Availability | None = None,
     checkpoint: str | Path | None = None,
     save_every_s: float = 30.0,
@@ -135,6 +138,10 @@ def simulate(
     place of a fresh model, for instance an earlier result's. `runtime` "compiled" runs JAX
     algorithms, whole cohorts in one call; "local" runs everything, one client after another; "auto" takes the
     first that can.
+
+    A chain with a `SecureSum` adds the same integers without masks, which cancel in the sum. With `secure` "full" every
+    round runs the whole protocol in the local runtime, keys, shares and masks, to the same model to the bit; with a
+    `Rehearsal` clients drop out of it. Its keys come from `seed`, as all else does: a simulation protects nobody.
 
     A `population` may also be a dict of clients, as `Population.from_clients` takes it, or of functions that load
     them (see `LazyPopulation`). `availability` says how clients come and go; without it all are always there.
@@ -171,7 +178,12 @@ def simulate(
     if availability is not None and not isinstance(availability, Availability):
         raise SettingError(f"availability is an Availability(online=..., drop_out=...), not {availability!r}")
     cohorts = Cohorts(tuple(clients), plan.sampler, key, plan.min_clients, availability)
-    runs_in = _runtime(plan, clients, runtime, cohorts)
+    rehearsal = _rehearsal(plan, secure, runtime)
+    runs_in = (
+        _runtime(plan, clients, runtime, cohorts)
+        if rehearsal is None
+        else LocalRuntime(plan.algorithm, clients, cohorts, rehearsal)
+    )
     saved = None
     if checkpoint is not None:
         which = identity(plan, clients, seed=seed, start=start, runtime=runs_in)
@@ -304,6 +316,26 @@ def _begun(plan: Plan, key: Key, start: Any) -> Run[Any]:
     if not np.isfinite(vector).all():
         raise SettingError("a run starts with finite numbers, and `start` holds NaN or infinity")
     return replace(run, state=replace(run.state, vector=vector))
+
+
+def _rehearsal(plan: Plan, secure: Any, runtime: str) -> Rehearsal | None:
+    """How clients drop out of secure sums, if these are run in full."""
+    if secure == "unmasked":
+        return None
+    if secure != "full" and not isinstance(secure, Rehearsal):
+        raise SettingError(f"secure is 'unmasked', 'full' or a Rehearsal(mask=0.1), not {secure!r}")
+    meeting = plan.algorithm.aggregation.meeting
+    if not isinstance(meeting, SecureSum):
+        raise SettingError(
+            f"this plan adds with {meeting}, and a secure sum is what runs in full: build its chain with "
+            "SecureSum(threshold=...), or leave `secure` out"
+        )
+    if runtime not in ("auto", "local"):
+        raise UnsupportedError(
+            f"the whole protocol runs in the local runtime, not in {runtime!r}: leave `runtime` out, or run the same "
+            "integers without masks (secure='unmasked')"
+        )
+    return Rehearsal() if secure == "full" else secure
 
 
 def _runtime(plan: Plan, population: Any, runtime: str, cohorts: Cohorts) -> Runtime:
