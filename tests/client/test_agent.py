@@ -125,7 +125,7 @@ def expected(plan, given, *, state=None):
         jax.tree.map(np.asarray, open_round(plan.algorithm, start(plan.algorithm, shoal.Key.from_seed(given.round))))
     )
     data = work.prepared(plan.algorithm, COLUMNS, name="a")
-    return work.turn(plan.algorithm, container, data, key=given.key, state=state)
+    return work.turn(plan.algorithm, container, data, key=given.key, state=state).done()
 
 
 @pytest.mark.parametrize("inline", [True, False])

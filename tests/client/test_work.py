@@ -64,7 +64,7 @@ def deployed(algorithm, sites, *, rounds, seed):
             columns = {column: np.array(sites[name].rows(column)) for column in sites.columns}
             data = work.prepared(algorithm, columns, name=name)
             words = at.split("client", name)
-            done = work.turn(algorithm, model, data, key=(words.high, words.low), state=states[name])
+            done = work.turn(algorithm, model, data, key=(words.high, words.low), state=states[name]).done()
             container = b"".join(raw_chunks([done.payload], manifest_of(done.payload, coding=done.coding)))
             check_payload(container, algorithm)
             payload = unpack_payload(container, schema)
@@ -111,7 +111,7 @@ def test_rows_that_are_not_finite_give_zeros_that_count_for_nobody(case, bad):
     x = np.ones((5, 4), np.float32)
     x[2, 1] = bad
     data = work.prepared(algorithm, {"x": x, "y": np.array([0, 1, 0, 1, 1])}, name="a")
-    done = work.turn(algorithm, model, data, key=(1, 2), state=None)
+    done = work.turn(algorithm, model, data, key=(1, 2), state=None).done()
     payload = unpack_payload(
         b"".join(raw_chunks([done.payload], manifest_of(done.payload, coding=done.coding))), payload_schema(algorithm)
     )
@@ -124,10 +124,10 @@ def test_what_a_client_remembers_travels_through_bytes_and_stays_out_of_the_payl
     assert work.remembers(algorithm) and not work.remembers(CASES["jax"])
     model = pack_tree(jax.tree.map(np.asarray, open_round(algorithm, start(algorithm, shoal.Key.from_seed(0)))))
     data = work.prepared(algorithm, {name: np.array(SITES["c0"].rows(name)) for name in "xy"}, name="c0")
-    first = work.turn(algorithm, model, data, key=(1, 2), state=None)
-    again = work.turn(algorithm, model, data, key=(1, 2), state=pack_tree(enter(algorithm)))
+    first = work.turn(algorithm, model, data, key=(1, 2), state=None).done()
+    again = work.turn(algorithm, model, data, key=(1, 2), state=pack_tree(enter(algorithm))).done()
     assert first == again
-    later = work.turn(algorithm, model, data, key=(1, 2), state=first.state)
+    later = work.turn(algorithm, model, data, key=(1, 2), state=first.state).done()
     assert later.state != first.state
     with pytest.raises(WireError):
         work.turn(algorithm, model, data, key=(1, 2), state=pack_tree(np.zeros(3)))

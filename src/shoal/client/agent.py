@@ -21,12 +21,15 @@ from shoal.client.journal import Entry, Journal
 from shoal.client.ledger import Ledger
 from shoal.client.line import Line
 from shoal.client.policy import Policy, PolicyFile
+from shoal.client.roster import RosterFile
 from shoal.client.runs import Runs
+from shoal.client.secure import Sums
 from shoal.errors import ShoalError, StoppedError, StoreError
 from shoal.plan import Plan
 from shoal.store.blobs import Blobs
 from shoal.store.faults import point as crash_point
 from shoal.wire.messages import CheckIn, Holding, Orders
+from shoal.wire.signing import public_key_of
 
 HOLD_S = 25.0
 """How long a check-in is held by the server, at most, if there is no work."""
@@ -60,7 +63,7 @@ class Agent:
         tell: Callable[[Event], None] = lambda event: None,
         point: Callable[[str], None] = crash_point,
     ) -> None:
-        identity = home.identity
+        identity, private_key = home.identity, home.private_key
         if identity is None:
             raise StoreError(f"{home.folder} is not enrolled: it takes a token from the server's operator, once")
         self._tell, self._hold_s, self._grace_s = tell, hold_s, grace_s
@@ -71,12 +74,16 @@ class Agent:
         self._line = Line(
             identity.server, authority=identity.authority, backoff=backoff, tell=tell, count=self._ledger.traffic
         )
-        self._connection = Connection(self._line, identity, private_key=home.private_key, tell=tell)
-        self._runs = Runs(policy, self._ledger, plans=plans, tell=tell)
+        self._connection = Connection(self._line, identity, private_key=private_key, tell=tell)
+        roster = RosterFile(home.folder, name=identity.name, key=public_key_of(private_key))
+        self._runs = Runs(policy, self._ledger, plans=plans, roster=roster, tell=tell)
+        self._sums = Sums(
+            self._connection, self._ledger, identity, private_key=private_key, roster=roster, tell=tell
+        )  # fmt: skip
         self._dropped: set[str] = set()
         self._doer = Doer(
             self._connection, self._journal, self._ledger, self._runs, source, name=identity.name,
-            dropped=self._dropped.__contains__, tell=tell, point=point,
+            sums=self._sums, dropped=self._dropped.__contains__, tell=tell, point=point,
         )  # fmt: skip
         self._stop, self._wake = threading.Event(), threading.Event()
         self._working: threading.Thread | None = None
@@ -87,6 +94,7 @@ class Agent:
 
     def close(self) -> None:
         """Closes the files and the connections, and lets another agent have the home."""
+        self._sums.close()
         self._line.close()
         self._journal.close()
         self._ledger.close()
@@ -111,6 +119,7 @@ class Agent:
         orders = self._check_in(wait_s)
         for entry in self._ready():
             self._doer.do(entry)
+        self._sums.wait()
         return orders.wait_s
 
     def stop(self) -> None:
@@ -208,6 +217,7 @@ class Agent:
         working = self._working
         if working is not None:
             working.join(self._grace_s)
+        self._sums.wait(self._grace_s)
         self._line.stop()
         for entry in self._journal.open():
             if entry.stage == "taken":

@@ -15,8 +15,9 @@ from shoal.client.journal import Entry, Journal
 from shoal.client.ledger import Ledger
 from shoal.client.policy import Allowed
 from shoal.client.runs import Known, Runs
+from shoal.client.secure import Sums, is_masked
 from shoal.client.transfers import download, report
-from shoal.errors import DataError, PolicyError, ServerError, StoppedError, StoreError, SupersededError
+from shoal.errors import DataError, PolicyError, SecureSumError, ServerError, StoppedError, StoreError, SupersededError
 from shoal.plan import Plan
 from shoal.store.faults import point as crash_point
 from shoal.wire.blobs import blob_id
@@ -28,6 +29,9 @@ MOST_MODEL_BYTES = 64 * 10**9
 """A larger model is not downloaded."""
 FINAL = frozenset({"client-unknown", "federation", "version", "certificate", "not-shoal"})
 """Refusals that end the agent: no other task would fare better."""
+
+SECURE_OVER = "secure-over"
+"""The refusal of a message of a secure sum that is over, or that this client is out of."""
 
 Reason = Literal["policy", "data", "error", "interrupted"]
 
@@ -54,11 +58,11 @@ class Doer:
 
     def __init__(
         self, connection: Connection, journal: Journal, ledger: Ledger, runs: Runs, source: Source, *, name: str,
-        dropped: Callable[[str], bool] = lambda task: False, tell: Callable[[Event], None] = lambda event: None,
-        point: Callable[[str], None] = crash_point,
+        sums: Sums, dropped: Callable[[str], bool] = lambda task: False,
+        tell: Callable[[Event], None] = lambda event: None, point: Callable[[str], None] = crash_point,
     ) -> None:  # fmt: skip
         self._connection, self._journal, self._ledger = connection, journal, ledger
-        self._runs, self._source, self._name = runs, source, name
+        self._runs, self._source, self._name, self._sums = runs, source, name, sums
         self._dropped, self._tell, self._point = dropped, tell, point
         self._data: tuple[str, Any] = ("", None)
 
@@ -72,6 +76,7 @@ class Doer:
         known = self._runs.known(task.run)
         self._tell(Took(known.info.name, task.round, task.task))
         try:
+            self._check_keys(entry, known)
             if entry.stage == "taken" and not self._work(entry, known):
                 return
             verdict = self._reported(task, known)
@@ -82,6 +87,9 @@ class Doer:
         except ServerError as error:  # the server wants nothing of this task any more
             if error.code in FINAL:
                 raise
+            if error.code == SECURE_OVER:
+                self.drop(task)
+                return
             self._settle(task, "refused", str(error))
         else:
             self._ledger.verdict(task.task, verdict.verdict, run=task.run)
@@ -94,11 +102,17 @@ class Doer:
             "decline", run=task.run, run_name=info.name if info else "", plan=task.plan_digest, round=task.round,
             task=task.task, detail=f"{reason}: {told}",
         )  # fmt: skip
+        self._sums.end(task.task)
         try:
-            self._connection.decline(task.task, Declined(reason=reason, message=told[:2000]))
+            verdict = self._connection.decline(task.task, Declined(reason=reason, message=told[:2000]))
         except ServerError as error:
             if error.code in FINAL or isinstance(error, SupersededError):
                 raise
+        else:
+            if verdict.verdict == "counted":  # its result had come before this process began
+                self._ledger.verdict(task.task, verdict.verdict, run=task.run)
+                self._settle(task, verdict.verdict, verdict.message)
+                return
         self._settle(task, "declined", f"{reason}: {why or told}")
 
     def drop(self, task: Task) -> None:
@@ -107,6 +121,10 @@ class Doer:
 
     def _settle(self, task: Task, verdict: str, message: str) -> None:
         self._journal.settle(task.task, verdict)
+        if verdict == "counted" and self._runs.knows(task.run):
+            self._sums.go_on(task, self._runs.known(task.run).info)
+        else:
+            self._sums.end(task.task)
         name = self._runs.known(task.run).info.name if self._runs.knows(task.run) else task.run
         self._tell(Settled(name, task.round, task.task, verdict, message))
 
@@ -125,10 +143,14 @@ class Doer:
             self._journal.begin(task.task)
             started = time.monotonic()
             model = work.model_bytes(self._journal.blobs.path(blob), task.model)
-            done = work.turn(plan.algorithm, model, data, key=task.key, state=state)
+            part = self._sums.begin(task, known.info, plan, model=model, demand=limits.demand)
+            turn = work.turn(plan.algorithm, model, data, key=task.key, state=state)
             seconds = time.monotonic() - started
+            done = turn.done(part and part.masked)
         except (_GivenBackError, ServerError, StoppedError):
             raise
+        except SecureSumError as error:
+            raise _GivenBackError("error", f"secure sum: {error}") from error
         except DataError as error:
             raise _unfit(error) from error
         except Exception as error:  # of the plan's own code, of a framework, or for want of memory or room
@@ -141,6 +163,14 @@ class Doer:
         name = known.info.name
         self._tell(Trained(name, task.round, task.task, seconds, manifest.size_bytes, counts=done.clients > 0))
         return True
+
+    def _check_keys(self, entry: Entry, known: Known) -> None:
+        """A task of a secure sum whose keys are gone with the process that made them is given back."""
+        begun_here = entry.stage == "trained" and self._sums.of(entry.message.task) is not None
+        if entry.begun and not begun_here and known.plan is not None and is_masked(known.plan):
+            raise _GivenBackError(
+                "interrupted", "secure sum: the keys that were made for this round are gone with the agent's process"
+            )
 
     def _allowed(self, task: Task) -> tuple[Plan, Allowed]:
         """The plan and its limits, if the policy lets it have a turn now: asked before any data is touched."""
@@ -186,14 +216,17 @@ class Doer:
         """The server's verdict. The ledger has the result before a byte of it leaves."""
         entry = self._journal.entry(task.task)
         assert entry is not None and entry.result is not None and known.plan is not None
-        blob = blob_id(entry.result)
-        sha256 = _sha256(self._journal, blob)
+        blob, part = blob_id(entry.result), self._sums.of(task.task)
+        sha256, message = _sha256(self._journal, blob), None if part is None else part.message
         self._ledger.record(
             "result", run=task.run, run_name=known.info.name, plan=task.plan_digest, round=task.round, task=task.task,
-            bytes=entry.result.size_bytes, sha256=sha256, detail=contents(known.plan),
+            bytes=entry.result.size_bytes + len(message or b""), sha256=sha256, detail=contents(known.plan),
         )  # fmt: skip
         self._point("client-sent-before")
-        verdict = report(self._connection, self._journal.blobs, task.task, manifest=entry.result, train_s=entry.train_s)
+        verdict = report(
+            self._connection, self._journal.blobs, task.task, manifest=entry.result, train_s=entry.train_s,
+            secure=message,
+        )  # fmt: skip
         self._point("client-sent-after")
         return verdict
 

@@ -104,6 +104,32 @@ class Settled:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A secure sum that this site's result is in was opened with the help of this site."""
+
+    run: str
+    round: int
+    task: str
+    clients: int
+
+    def __str__(self) -> str:
+        return f"run {self.run}, round {self.round + 1}: the sum of {self.clients} sites was opened"
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """This site gave no share to open a secure sum that its result is in."""
+
+    run: str
+    round: int
+    task: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"run {self.run}, round {self.round + 1}: nothing was given to open the sum, because {self.why}"
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The agent ends."""
 
@@ -113,4 +139,4 @@ class Stopped:
         return f"stopped: {self.why}"
 
 
-Event = Connected | Away | Skewed | Welcomed | Refused | Took | Trained | Settled | Stopped
+Event = Connected | Away | Skewed | Welcomed | Refused | Took | Trained | Settled | Opened | Withheld | Stopped

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shoal.aggregation.sums import SecureSum
 from shoal.client.consent import Consent
 from shoal.client.events import Event, Refused, Welcomed
 from shoal.client.ledger import Ledger
 from shoal.client.policy import Allowed, Denied, Policy, PolicyFile, judge
 from shoal.client.roster import RosterFile
+from shoal.client.secure import is_masked
 from shoal.errors import PolicyError, ShoalError
 from shoal.plan import Plan
 from shoal.turns import check_deployable
@@ -28,11 +28,6 @@ class Known:
     plan: Plan | None
     local: bool = False
     why_not: str = ""
-
-
-def is_masked(plan: Plan) -> bool:
-    """Whether the plan's contributions meet in a secure sum."""
-    return isinstance(plan.algorithm.aggregation.meeting, SecureSum)
 
 
 class Runs:

@@ -45,18 +45,22 @@ def _part(connection: Connection, blob: str, manifest: Manifest, number: int) ->
     return connection.call("GET", f"/v1/blobs/{blob}", kind="download", headers=headers, most_bytes=length)
 
 
-def report(connection: Connection, blobs: Blobs, task: str, *, manifest: Manifest, train_s: float) -> Verdict:
+def report(
+    connection: Connection, blobs: Blobs, task: str, *, manifest: Manifest, train_s: float, secure: bytes | None = None
+) -> Verdict:
     """The server's verdict on a task's result, which is one of `blobs`. It may be asked for again and again.
 
-    A large result is sent in parts, those that the server lacks, one in memory at a time.
+    A large result is sent in parts, those that the server lacks, one in memory at a time. `secure` is what is said of
+    a result that is masked.
     """
     if manifest.size_bytes <= INLINE_BYTES:
         data = blobs.read(blob_id(manifest), offset=0, length=manifest.size_bytes)
-        return _reported(connection, task, Result(manifest=manifest, inline=data, train_s=train_s))
+        return _reported(connection, task, Result(manifest=manifest, inline=data, train_s=train_s, secure=secure))
     for attempt in range(TRIES):
         try:
             verdict = _upload(connection, blobs, task, manifest)
-            return verdict or _reported(connection, task, Result(manifest=manifest, train_s=train_s))
+            result = Result(manifest=manifest, train_s=train_s, secure=secure)
+            return verdict or _reported(connection, task, result)
         except ServerError as error:
             if error.code not in _BEGUN_AGAIN or attempt == TRIES - 1:
                 raise

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from shoal.aggregation import Bag, Payload
 from shoal.algorithms import Algorithm, enter
 from shoal.data import Population
 from shoal.errors import DataError
@@ -37,16 +38,30 @@ class Done:
     """0 if the data, or what came of it, was not finite: then the payload is zeros and counts for nobody."""
 
 
-def turn(algorithm: Work, model: Any, data: Any, *, key: tuple[int, int], state: bytes | None) -> Done:
+@dataclass(frozen=True)
+class Turn:
+    """What came of a turn: a payload, and what the client remembers."""
+
+    payload: Payload | Bag
+    state: bytes | None
+
+    def done(self, mask: Callable[[Payload], bytes] | None = None) -> Done:
+        """The turn as it is sent: the payload's container, or what `mask` makes of a payload."""
+        clients = int(self.payload.clients.sum())
+        if mask is None:
+            return Done(*coded(pack_payload(self.payload)), self.state, clients)
+        assert isinstance(self.payload, Payload), "a secure sum adds payloads up"
+        return Done(mask(self.payload), "", self.state, clients)
+
+
+def turn(algorithm: Work, model: Any, data: Any, *, key: tuple[int, int], state: bytes | None) -> Turn:
     """One turn. `model` is the container that the server sent, `data` is from `prepared`, `state` from the turn before.
 
     WireError for a container of another algorithm, DataError for rows that compiled code cannot read.
     """
     before = enter(algorithm) if state is None else unpack_tree(state, enter(algorithm))
     payload, after = take_turn(algorithm, call_of(algorithm, model), data, before, Key(*key))
-    packed, coding = coded(pack_payload(payload))
-    remembered = pack_tree(after) if remembers(algorithm) else None
-    return Done(packed, coding, remembered, int(payload.clients.sum()))
+    return Turn(payload, pack_tree(after) if remembers(algorithm) else None)
 
 
 def remembers(algorithm: Work) -> bool:
