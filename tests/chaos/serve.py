@@ -24,13 +24,15 @@ MOST_FILE = "SHOAL_CHAOS_MOST_FILE"
 """No file of the server becomes larger than so many bytes: a full disk. SIGUSR1 makes room."""
 CLOCK = "SHOAL_CHAOS_CLOCK"
 """So many seconds its wall clock is off."""
+RATE = "SHOAL_CHAOS_RATE"
+"""So many requests a second it takes of one client."""
 
 
 def main(folder: str, port: str, plan: str, store: str | None = None, blobs: str | None = None) -> None:
     shift_clock(float(os.environ.get(CLOCK, "0")))
     logging.raiseExceptions = False  # the log, too, is on a disk that may be full
     log_to_file(folder)
-    limits = Limits(anonymous_rate=10_000, client_rate=10_000)
+    limits = Limits(anonymous_rate=10_000, client_rate=float(os.environ.get(RATE, "10000")))
     here = Federation.at(
         folder, name="wards", store=store, blobs=blobs, port=int(port), plans=[PLANS[plan]], limits=limits
     )

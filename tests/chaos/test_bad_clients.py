@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +27,10 @@ from shoal.key import Key
 from shoal.turns import take_turn
 from shoal.wire.blobs import manifest_of
 from shoal.wire.codec import decode, encode
-from shoal.wire.messages import CheckIn, Result, Verdict
+from shoal.wire.messages import CheckIn, Manifest, Missing, Orders, Result, Upload, Verdict
 from shoal.wire.payloads import call_of, pack_payload
 from tests.chaos.study import BAD, PLANS, columns
+from tests.server.caller import Caller, problem, told
 
 PLAN = PLANS["besieged"]
 CHANGES = {
@@ -88,4 +95,89 @@ def test_bad_results_are_rejected_and_the_round_goes_on(cluster):
         connection.line.close()
     cluster.wait_over()
     assert memory_bytes(server.pid) < before + 150_000_000
+    cluster.check()
+
+
+def rude(cluster, name):
+    """A client that speaks HTTP by itself, and has a task."""
+    caller = Caller(cluster.url, cluster.authority, federation="wards")
+    assert caller.enroll(name, token=f"token of {name}").status == 200
+    assert caller.hello(boot=caller.info().boot).status == 200
+    assert told(caller.ask("POST", "/v1/checkin", CheckIn()), Orders).runs
+    told(caller.ask("POST", "/v1/checkin", CheckIn()), Orders)  # it knows the run now, and would take a task
+    return caller
+
+
+def given(caller):
+    while not (orders := told(caller.ask("POST", "/v1/checkin", CheckIn(wait_s=5.0)), Orders)).tasks:
+        pass
+    return orders.tasks[0]
+
+
+def slowly(cluster, stop):
+    """Sixty connections that say a byte from time to time and never come to the point."""
+    context = ssl.create_default_context(cafile=cluster.authority)
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for place in range(60):
+            plain = stack.enter_context(socket.create_connection(("127.0.0.1", cluster.port), timeout=20))
+            connections.append(stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1")))
+            first = b"GET /v1/server HTTP/1.1\r\nx: " if place % 2 else (
+                b"POST /v1/enroll HTTP/1.1\r\nhost: x\r\nshoal-version: 1\r\ncontent-length: 9000\r\n\r\n"
+            )  # fmt: skip
+            connections[-1].sendall(first)
+        while not stop.wait(0.2):
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"y")
+
+
+def endless(cluster):
+    """A body that says it has two gigabytes, sent until the server will have no more; how much that was."""
+    context, sent = ssl.create_default_context(cafile=cluster.authority), 0
+    with (
+        socket.create_connection(("127.0.0.1", cluster.port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        contextlib.suppress(OSError),
+    ):
+        secure.sendall(b"PUT /v1/tasks/x-1/parts/0 HTTP/1.1\r\nhost: x\r\nshoal-version: 1\r\n"
+                       b"content-length: 2000000000\r\n\r\n")  # fmt: skip
+        while sent < 2000:
+            secure.sendall(b"x" * 1_000_000)
+            sent += 1
+    return sent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["besieged"], indirect=True)
+def test_a_round_goes_on_under_hasty_endless_lying_and_slow_clients(cluster):
+    server = cluster.serve(SHOAL_CHAOS_RATE="20")
+    callers = {name: rude(cluster, name) for name in BAD}
+    before = memory_bytes(server.pid)
+    cluster.join()
+    tasks = {name: given(caller) for name, caller in callers.items()}
+    stop = threading.Event()
+    slow = threading.Thread(target=slowly, args=(cluster, stop))
+    slow.start()
+    hasty, liar, *_ = callers.values()
+    his = tasks[BAD[1]].task
+    answers = Counter(hasty.ask("POST", "/v1/checkin", CheckIn(busy=True)).status for _ in range(10_000))
+    assert set(answers) == {200, 429} and answers[429] > 1000
+    assert endless(cluster) < 2000
+    giant = Manifest(size_bytes=10**12, part_bytes=10**7, parts=(b"\0" * 32,) * 10**5, raw_bytes=10**12)
+    assert problem(liar.ask("POST", f"/v1/tasks/{his}/upload", Upload(manifest=giant))) == "422 rejected"
+    told(liar.ask("POST", f"/v1/tasks/{his}/upload", Upload(manifest=manifest_of(b"one thing was said"))), Missing)
+    for other in (b"another was sent..", b"short", b"something that is longer than what was said"):
+        assert problem(liar.ask("PUT", f"/v1/tasks/{his}/parts/0", other)) == "422 rejected"
+    for name, caller in callers.items():
+        data, task = bad_result(name, tasks[name]), tasks[name].task
+        answer = caller.ask("POST", f"/v1/tasks/{task}/report", Result(manifest=manifest_of(data), inline=data))
+        while answer.status == 429:
+            time.sleep(float(answer.headers["retry-after"]))
+            answer = caller.ask("POST", f"/v1/tasks/{task}/report", Result(manifest=manifest_of(data), inline=data))
+        assert told(answer, Verdict).verdict == "rejected", name
+    cluster.wait_over()
+    assert memory_bytes(server.pid) < before + 150_000_000
+    stop.set()
+    slow.join()
     cluster.check()

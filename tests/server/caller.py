@@ -33,8 +33,10 @@ MSGPACK = "application/msgpack"
 class Caller:
     """One agent of one client."""
 
-    def __init__(self, url: str, authority: str | None, *, key: bytes | None = None) -> None:
-        self.url = url
+    def __init__(
+        self, url: str, authority: str | None, *, key: bytes | None = None, federation: str = "hearts"
+    ) -> None:
+        self.url, self.federation = url, federation
         self.http = urllib3.PoolManager(ca_certs=authority, retries=False, timeout=20.0, maxsize=4)
         self.key = key or new_key()
         self.incarnation = secrets.token_hex(8)
@@ -57,7 +59,7 @@ class Caller:
 
     def enroll(self, name: str = "site", *, token: str = TOKEN) -> urllib3.BaseHTTPResponse:
         public = public_key_of(self.key)
-        signature = sign(self.key, enroll_bytes("hearts", token, name, public))
+        signature = sign(self.key, enroll_bytes(self.federation, token, name, public))
         answer = self.plain(
             "POST", "/v1/enroll", Enroll(token=token, name=name, public_key=public, signature=signature)
         )
@@ -69,7 +71,8 @@ class Caller:
         said = {"boot": "boot0001", "client": self.client, "incarnation": self.incarnation, "nonce": os.urandom(16)}
         said |= other
         key = said.pop("key", self.key)
-        signature = sign(key, hello_bytes("hearts", said["boot"], said["client"], said["incarnation"], said["nonce"]))
+        text = hello_bytes(self.federation, said["boot"], said["client"], said["incarnation"], said["nonce"])
+        signature = sign(key, text)
         answer = self.plain("POST", "/v1/session", Hello(**said, signature=signature))
         if answer.status == 200:
             self.session, self.counter = decode(answer.data, Session), 0
