@@ -166,6 +166,18 @@ def test_the_readable_runtime_gives_the_same_model(command):
     assert local[-1]["test loss"] == pytest.approx(compiled[-1]["test loss"], rel=1e-6)
 
 
+def test_secure_sums_in_full_give_the_same_model_to_the_bit(command, tmp_path):
+    chain = "aggregation=shoal.Clip(1.0) >> shoal.Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> shoal.Mean())"
+    (tmp_path / "masked.py").write_text(STUDY.replace("client_optimizer=shoal.sgd(0.1))", chain))
+    full, unmasked = (
+        history(command("simulate", "masked.py", "--json", *how).stdout)
+        for how in (("--secure", "full"), ("--runtime", "local"))
+    )
+    assert full == unmasked
+    refused = command("simulate", "study.py", "--secure", "full").exception
+    assert "a secure sum is what runs in full" in str(refused)
+
+
 def test_a_plot_is_a_png_file(command, tmp_path):
     assert command("simulate", "study.py", "--plot", "history.png").exit_code == 0
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

@@ -24,6 +24,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Decides the first model, the cohorts and every other draw.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(help="Save the run here, and go on from it if it exists.")] = None,
     runtime: Annotated[str, typer.Option(help="auto, compiled or local.")] = "auto",
+    secure: Annotated[str, typer.Option(help="Secure sums: unmasked, or full, the whole protocol.")] = "unmasked",
     log: Annotated[Path | None, typer.Option(help="Write the rounds here as they come: .csv or .parquet.")] = None,
     save: Annotated[Path | None, typer.Option(help="Save the model here, as safetensors.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a picture of the history here.")] = None,
@@ -35,11 +36,10 @@ def command(
         check_picture(plot)
     callbacks = [*found.callbacks, *([_log(log)] if log else []), *([SaveModel(save)] if save else [])]
     every: dict[str, Any] = {} if found.every is None else {"every": found.every}
-    chosen: Any = runtime
+    chosen: dict[str, Any] = {"runtime": runtime, "secure": secure}
     try:
         result = simulate(
-            found.plan, population, test=test, seed=seed, checkpoint=checkpoint, runtime=chosen,
-            callbacks=callbacks, **every,
+            found.plan, population, test=test, seed=seed, checkpoint=checkpoint, callbacks=callbacks, **chosen, **every,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         kept = (

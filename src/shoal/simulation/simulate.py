@@ -53,8 +53,8 @@ Test = Population | Callable[[Any], Mapping[str, float]]
 class Result:
     """What a simulation leaves: the plan, the server's last state, the history, and why it stopped if it did.
 
-    `stopped` is a sentence if a callback ended the run before the plan's last round. `failures` says of clients that
-    could not be loaded what went wrong, each sentence once.
+    `stopped` is a sentence if a callback ended the run before the plan's last round. `failures` says what went wrong with
+    clients that could not be loaded or sent what the plan does not declare, and with secure sums, each sentence once.
     """
 
     plan: Plan
@@ -151,7 +151,7 @@ def simulate(
     it, to the same model to the bit.
 
     A contribution that is not finite, or a client that cannot be loaded, is rejected, the round goes on, and the
-    history counts it; with `on_reject="stop"` it raises RejectedError.
+    history counts it; with `on_reject="stop"` it raises RejectedError, as does a secure sum that too many left.
 
     `callbacks` follow the run: `EarlyStop`, `SaveModel`, the logs `CsvLog`, `ParquetLog` and `TensorBoard`, or a
     function, which is called when the run is evaluated, with the rows since the last time and the run, and stops
