@@ -162,17 +162,23 @@ class Room:
         signatures = tuple(self.sent["confirm"][self.names[one]].signature for one in there)
         return Confirmations(bits(there, len(self.names)), signatures)
 
-    def held(self, name: str) -> dict[str, tuple[bytes, bytes]]:
-        """What the boxes that a client was sent hold, opened by the keys that it must have."""
+    def openings(self, name: str) -> dict[str, bytes]:
+        """The keys of the boxes that a client is sent, by dealer."""
         private = keys.private_key(keys.secrets_of(drawn("entropy", name), self.terms, name).box_key)
+        found = {}
+        for dealer in (self.names[one] for one in self.graph.holders(self.names.index(name))):
+            agreed = keys.agree(private, keys.public_key(self.sent["advertise"][dealer].box_key), owner=dealer)
+            found[dealer] = keys.box_key(agreed, self.context, dealer, name)
+        return found
+
+    def held(self, name: str) -> dict[str, tuple[bytes, bytes]]:
+        """What the boxes that a client is sent hold: of each dealer a share of its seed and one of its key."""
         own, found = self.names.index(name), {}
-        for dealer in (one for one in self.graph.holders(own) if one in self.present["share"]):
-            other = self.names[dealer]
-            public = keys.public_key(self.sent["advertise"][other].box_key)
-            key = keys.box_key(keys.agree(private, public, owner=other), self.context, other, name)
-            box = self.sent["share"][other].boxes[self.graph.holders(dealer).index(own)]
-            both = bytes(keys.unseal(key, box, other, name))
-            found[other] = both[:36], both[36:]
+        for dealer, key in self.openings(name).items():
+            if (place := self.names.index(dealer)) in self.present["share"]:
+                box = self.sent["share"][dealer].boxes[self.graph.holders(place).index(own)]
+                both = bytes(keys.unseal(key, box, dealer, name))
+                found[dealer] = both[:36], both[36:]
         return found
 
 
@@ -199,6 +205,8 @@ def secrets_of(room: Room, name: str) -> set[bytes]:
     """All that nobody may find with a client after its session."""
     own = keys.secrets_of(drawn("entropy", name), room.terms, name)
     kept = {drawn("entropy", name), bytes(own.box_key), bytes(own.mask_key), bytes(own.seed), bytes(own.dealing)}
+    if "advertise" in room.present:
+        kept |= {*room.openings(name).values()}
     if "share" in room.present:
         kept |= {share for both in room.held(name).values() for share in (*both, b"".join(both))}
     return kept

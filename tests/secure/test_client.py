@@ -155,18 +155,15 @@ def test_an_answer_has_one_share_for_each_client_and_never_both():
         assert (share == seed, share == key) == ((False, True) if name in "be" else (True, False))
 
 
-def test_a_second_answer_is_refused_and_nothing_is_left_to_answer_with():
+def test_after_its_answer_a_client_has_nothing_left_and_answers_no_second_time():
     room = Room().until("answer", lost={"e": "share"})
     secrets = secrets_of(room, "a")
-    first = room.do("a")
-    session = room.sessions["a"]
+    first, session = room.do("a"), room.sessions["a"]
     assert session.stage == "done"
+    assert not reachable(session) & (secrets | set(first.shares))
     with pytest.raises(SecureSumError, match="is at 'done': it is not the turn of 'answer'"):
         session.answer(room.told["a"])
     assert session.stage == "done"
-    kept = reachable(session)
-    assert not kept & secrets
-    assert not kept & set(first.shares)
 
 
 def test_who_has_contributed_keeps_neither_its_seed_nor_its_mask_key():

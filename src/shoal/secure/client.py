@@ -59,7 +59,7 @@ class ClientSession:
     all others with `answer`, an error or `close`. The seed, both private keys and the shares of others are overwritten
     here, and what `cryptography` keeps of a parsed key OpenSSL clears when it is freed. Agreed secrets, the keys of
     masks and boxes, copies that pass through other libraries and the caller's `entropy` are Python's bytes, which
-    cannot be overwritten: they are let go, and stay in memory until that is used again.
+    cannot be overwritten: they are let go, and stay in memory until it is used again.
     """
 
     def __init__(
@@ -187,21 +187,21 @@ class ClientSession:
     def _dealt(self, seat: Seat) -> Shares:
         """The shares for all holders, each in its box."""
         name, secrets, context, threshold = self._name, self._secrets, seat.context, seat.shape.threshold
+        box_key = keys.private_key(secrets.box_key)
+        agreed = [keys.agree(box_key, keys.public_key(one.box_key), owner=one.client) for one in seat.advertisements]
         drawn = keys.randomness(secrets.dealing, context, shamir.randomness_bytes(2, threshold))
         shared = [bytes(secrets.seed), bytes(secrets.mask_key)]
         dealt = shamir.share(shared, holders=len(seat.holders), threshold=threshold, randomness=drawn)
-        digest = keys.seed_digest(secrets.seed, context, name)
-        box_key = keys.private_key(secrets.box_key)
-        for secret in (secrets.box_key, secrets.mask_key, secrets.dealing):
-            keys.erase(secret)
         boxes: list[bytes] = []
         commitments: list[bytes] = []
-        for place, (number, holder) in enumerate(zip(seat.holders, seat.advertisements, strict=True)):
-            agreed = keys.agree(box_key, keys.public_key(holder.box_key), owner=holder.client)
-            self._opening[number] = keys.box_key(agreed, context, holder.client, name)
+        for place, (secret, holder) in enumerate(zip(agreed, seat.advertisements, strict=True)):
+            self._opening[seat.holders[place]] = keys.box_key(secret, context, holder.client, name)
             both = shamir.pack(dealt[:, place])
-            boxes.append(keys.seal(keys.box_key(agreed, context, name, holder.client), both, name, holder.client))
+            boxes.append(keys.seal(keys.box_key(secret, context, name, holder.client), both, name, holder.client))
             commitments.append(keys.commitments(both, context, name, holder.client))
+        digest = keys.seed_digest(secrets.seed, context, name)
+        for spent in (secrets.box_key, secrets.mask_key, secrets.dealing):
+            keys.erase(spent)
         return Shares(name, digest, tuple(boxes), tuple(commitments), UNSIGNED)
 
     def _open(self, seat: Seat, message: Inbox) -> None:
