@@ -227,6 +227,23 @@ def test_what_no_plan_declares_is_refused_and_the_round_goes_on(settings):
     assert "1e+30" not in why
 
 
+def test_a_cohort_of_more_than_128_shares_with_neighbours_only_and_a_threshold_that_cannot_be_secure_is_refused():
+    told = {f"c{i}": i / 8 for i in range(130)}
+
+    def plan(threshold):
+        chain = Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold) >> Mean()
+        return shoal.Plan(Telling(chain), rounds=1)
+
+    full = shoal.simulate(plan(124), told, secure=Rehearsal(mask=0.01), seed=1)
+    gone = Rehearsal(mask=0.01).gone(told, Key.from_seed(1).split("round", 0).split("secure"))
+    assert gone
+    plain = shoal.simulate(plan(124), {name: one for name, one in told.items() if name not in gone}, runtime="local")
+    assert full.state.tobytes() == plain.state.tobytes()
+    assert full.history.column("told") == plain.history.column("told")
+    with pytest.raises(SettingError, match=r"cannot be secure: a threshold of \d+ will do"):
+        shoal.simulate(plan(60), told, secure="full")
+
+
 def test_metrics_are_added_as_exactly_as_the_value():
     numbers = {f"c{i}": 2.0**20 + i * 2.0**-4 for i in range(9)}  # a float32 sum would round
     for settings in ({"secure": "full"}, {"runtime": "local"}):

@@ -29,7 +29,9 @@ class LocalRuntime:
         rehearsal: Rehearsal | None = None,
     ) -> None:
         self._algorithm, self._clients, self._cohorts = algorithm, clients, cohorts
-        self._protocol = None if rehearsal is None else Protocol(algorithm, rehearsal, cohorts.key)
+        self._protocol = None
+        if rehearsal is not None:
+            self._protocol = Protocol(algorithm, rehearsal, key=cohorts.key, most=cohorts.most)
         self._names = cohorts.names
         self.states: dict[str, ClientState] = {name: enter(algorithm) for name in self._names}
 

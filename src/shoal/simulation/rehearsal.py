@@ -14,14 +14,18 @@ from shoal.aggregation import Aggregation, Bag, Payload, SecureSum
 from shoal.algorithms import Algorithm, Run, open_round
 from shoal.algorithms.moves import Meet, Met, add_up
 from shoal.describe import digest
-from shoal.errors import SecureSumError
+from shoal.errors import SecureSumError, SettingError
 from shoal.key import Key
 from shoal.secure.contribution import Form, form_of, from_ring, to_ring
+from shoal.secure.parameters import shape
 from shoal.secure.rehearsal import STAGES, Stage, rehearse, secret
 from shoal.secure.ring import Ring
 from shoal.secure.terms import Terms
 from shoal.settings import number, settle
 from shoal.vector import Layout
+
+CORRUPT = 0.05
+"""The fraction of clients that may work together with the server, in graphs that are not complete."""
 
 Payloads = Iterable[tuple[str, Payload | Bag]]
 
@@ -51,12 +55,9 @@ class Rehearsal:
 
     def gone(self, clients: Iterable[str], key: Key) -> dict[str, Stage]:
         """Who drops out of a round, and the stage before which; a client's fate depends on no other's."""
-        fates = {name: key.split("drop-out", name).generator().random(len(STAGES)) for name in clients}
-        return {
-            name: next(stage for stage, drawn in zip(STAGES, fate, strict=True) if drawn < getattr(self, stage))
-            for name, fate in fates.items()
-            if any(drawn < getattr(self, stage) for stage, drawn in zip(STAGES, fate, strict=True))
-        }
+        chances = np.array([getattr(self, stage) for stage in STAGES])
+        fates = {name: key.split("drop-out", name).generator().random(len(STAGES)) < chances for name in clients}
+        return {name: STAGES[int(drops.argmax())] for name, drops in fates.items() if drops.any()}
 
 
 def unmasked(run: Run[Any], *, layout: Layout, clients: int) -> Meet:
@@ -80,11 +81,18 @@ def unmasked(run: Run[Any], *, layout: Layout, clients: int) -> Meet:
 
 
 class Protocol:
-    """Secure sums in full, of a run of an algorithm: the keys of clients and server come from the run's key."""
+    """Secure sums in full, of a run of an algorithm: the keys of clients and server come from the run's `key`.
 
-    def __init__(self, algorithm: Algorithm[Any, Any, Any], rehearsal: Rehearsal, key: Key) -> None:
+    SettingError if the sums of rounds of as many as `most` clients could not be secure.
+    """
+
+    def __init__(self, algorithm: Algorithm[Any, Any, Any], rehearsal: Rehearsal, *, key: Key, most: int) -> None:
         self._algorithm, self._rehearsal, self._key = algorithm, rehearsal, key
         self._plan = bytes.fromhex(digest(algorithm))
+        try:
+            shape(most, threshold=_threshold(algorithm.aggregation), corrupt=CORRUPT)
+        except SecureSumError as error:
+            raise SettingError(f"{error}") from None
 
     def __str__(self) -> str:
         return f"{self._rehearsal}"
@@ -119,7 +127,7 @@ class Protocol:
         return Terms(
             federation="simulation", run="simulation", session=session, round=int(run.round), attempt=0,
             model=model.digest(), plan=self._plan, size=form.size, bits=form.bits, slots=form.slots,
-            threshold=threshold,
+            threshold=threshold, corrupt=CORRUPT,
         )  # fmt: skip
 
 
@@ -150,9 +158,11 @@ class _Integers:
                 notes = {note: np.size(numbers) for note, numbers in payload.notes.items()}
                 self._form = form_of(self._aggregation, self._layout, notes=notes, clients=self._clients)
             try:
-                yield name, to_ring(payload, self._form)
+                integers = to_ring(payload, self._form)
             except SecureSumError as error:
                 self._refused[name] = f"{name!r}: {error}"
+            else:
+                yield name, integers
 
     def met(
         self, total: tuple[Ring, Ring] | None, clients: Collection[str], *, lost: int = 0, stopped: str | None = None

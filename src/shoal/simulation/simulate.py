@@ -53,8 +53,9 @@ Test = Population | Callable[[Any], Mapping[str, float]]
 class Result:
     """What a simulation leaves: the plan, the server's last state, the history, and why it stopped if it did.
 
-    `stopped` is a sentence if a callback ended the run before the plan's last round. `failures` says what went wrong with
-    clients that could not be loaded or sent what the plan does not declare, and with secure sums, each sentence once.
+    `stopped` is a sentence if a callback ended the run before the plan's last round. `failures` says what went wrong
+    with clients that could not be loaded or sent what the plan does not declare, and with secure sums: each sentence
+    once.
     """
 
     plan: Plan
