@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 
-from shoal.errors import ConflictError, PlanError, ServerError, StoreError, WireError
+from shoal.errors import ConflictError, PlanError, SecureSumError, ServerError, StoreError, WireError
 from shoal.wire.messages import Problem
 
 STATUS: dict[str, int] = {
@@ -14,6 +14,7 @@ STATUS: dict[str, int] = {
     "client-unknown": 403, "token": 403, "bad-signature": 403, "not-yours": 403, "refused": 403, "role": 403,
     "not-found": 404, "task-unknown": 404, "run-unknown": 404, "blob-unknown": 404, "client-not-found": 404,
     "method": 405, "too-slow": 408,
+    "secure-over": 410,
     "superseded": 409, "conflict": 409, "name-taken": 409, "not-offered": 409, "incomplete": 409,
     "length-required": 411, "too-large": 413, "media-type": 415, "range": 416, "rejected": 422, "plan": 422,
     "version": 426, "too-many": 429,
@@ -49,7 +50,7 @@ def retry_after(problem: Problem) -> bytes | None:
 def _words(error: BaseException) -> tuple[str, str]:
     if isinstance(error, ServerError):
         return error.code, str(error)
-    if isinstance(error, WireError):
+    if isinstance(error, WireError | SecureSumError):
         return "rejected", str(error)
     if isinstance(error, ConflictError):
         return "conflict", str(error)

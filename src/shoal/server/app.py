@@ -40,6 +40,7 @@ from shoal.wire.messages import (
     Hello,
     Missing,
     Result,
+    SecureStep,
     ServerInfo,
     Upload,
     Verdict,
@@ -47,7 +48,7 @@ from shoal.wire.messages import (
 from shoal.wire.signing import enroll_bytes, verify
 
 _PART_BYTES = 64 * 1024 * 1024
-_TASK = re.compile(r"/v1/tasks/([0-9a-z-]{1,64})/(upload|report|decline)")
+_TASK = re.compile(r"/v1/tasks/([0-9a-z-]{1,64})/(upload|report|decline|secure)")
 _PART = re.compile(r"/v1/tasks/([0-9a-z-]{1,64})/parts/(\d{1,6})")
 _BLOB = re.compile(r"/v1/blobs/([0-9a-f]{64})")
 _FOR_EVER = ((b"cache-control", b"private, max-age=31536000, immutable"),)
@@ -231,6 +232,10 @@ class App:
         exchange.length(MESSAGE_BYTES)
         session = self._opened(exchange)
         client, task = session.client, asked[1]
+        if asked[2] == "secure":
+            step = exchange.decoded(await self._body(exchange, MESSAGE_BYTES), SecureStep)
+            await exchange.answer(await self.coordinator.secure(client, task, step))
+            return client.id
         async with self._room.taken(exchange.length(MESSAGE_BYTES)):
             answer = await self._told(exchange, client, task, asked[2])
         await exchange.answer(answer)

@@ -8,12 +8,13 @@ If the store fails, the run is built anew from what is durable, as after a resta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from shoal.errors import ServerError, ShoalError, StoreError
+from shoal.aggregation import Bag, Payload, SecureSum
+from shoal.errors import SecureSumError, ServerError, ShoalError, StoreError
 from shoal.key import Key
 from shoal.rounds.buffered import BufferedMachine
 from shoal.rounds.events import (
@@ -33,30 +34,31 @@ from shoal.rounds.events import (
     Seen,
     Settled,
     Tick,
+    Undone,
 )  # fmt: skip
 from shoal.rounds.machine import Machine
 from shoal.rounds.synchronous import RunMachine
 from shoal.server import closing, logs
+from shoal.server.ending import Ended, ended
 from shoal.server.keeping import Kept
 from shoal.server.records import (
     Contribution,
     Record,
     RunFacts,
     Stored,
-    closing_writes,
     manifest_of_row,
     read_record,
-    round_rows,
     writes_of,
 )  # fmt: skip
 from shoal.server.results import Results
+from shoal.server.secure_run import SecureRun
 from shoal.server.services import Services
-from shoal.server.sums import RoundSum, Work
+from shoal.server.sums import Looks, RoundSum, Work
 from shoal.server.tasks import Held, Tasks
 from shoal.store.faults import point
 from shoal.store.store import Row, Write
 from shoal.wire.blobs import blob_id
-from shoal.wire.messages import Manifest, RunInfo, Task
+from shoal.wire.messages import Manifest, RunInfo, SecureNext, SecureStep, Task
 from shoal.wire.payloads import payload_schema
 from shoal.wire.plans import plan_bytes
 
@@ -72,12 +74,12 @@ class Conductor:
         self._algorithm: Work = facts.plan.algorithm
         self._schema = payload_schema(self._algorithm)
         self._kept = Kept(services, model, stored)
-        self._remembers = closing.remembers(self._algorithm)
         self._current: dict[str, str] = {}
         self._tasks = Tasks()
-        self.results = Results(
-            services, facts.run, self._tasks, algorithm=self._algorithm, schema=self._schema, handle=self._handle
-        )
+        masked = isinstance(self._algorithm.aggregation.meeting, SecureSum)
+        self._secure = SecureRun(services, facts, self._take) if masked else None
+        looks = self._secure or Looks(services, self._algorithm, self._schema)
+        self.results = Results(services, facts.run, self._tasks, looks=looks, handle=self._handle)
         self._seen: set[str] = set()
         self._counted: dict[str, Manifest] = {}
         self._sum = RoundSum(services, self._algorithm, self._schema)
@@ -117,6 +119,8 @@ class Conductor:
         if self.status in ("open", "pausing") and len(self._tasks):
             names = ", ".join(sorted(held.client for held in self._tasks)[:5])
             return f"round {self.round + 1} waits for {len(self._tasks)} results: {names}"
+        if self._secure is not None and (silent := self._secure.waits_for()):
+            return f"round {self.round + 1} waits for {len(silent)} clients to unmask its sum: {', '.join(silent[:5])}"
         return ""
 
     def needs(self) -> Iterable[Manifest]:
@@ -143,6 +147,19 @@ class Conductor:
         """Whether a client's task says that it may have a blob."""
         held = self._tasks.of(client)
         return held is not None and blob_id(held.message.model) == blob
+
+    async def secure_step(self, client: str, task: str, message: SecureStep) -> SecureNext:
+        """Takes a client's message of its round's secure sum; what it is sent after it."""
+        if not self._ready:
+            raise _unavailable()
+        if self._secure is None:
+            raise ServerError("this run has no secure sum", code="secure-over")
+        return await self._secure.step(client, task, message)
+
+    def answer_all(self) -> None:
+        """Whoever waits for others in a secure sum is answered."""
+        if self._secure is not None:
+            self._secure.answer_all()
 
     def seen(self, client: str) -> asyncio.Future[None] | None:
         """A client would take a task. What to wait for before it is told of one."""
@@ -185,12 +202,24 @@ class Conductor:
         self._set_timer()
         return self._carry_out(effects, given) if effects else None
 
-    def _carry_out(self, effects: Sequence[Effect], given: Contribution | None = None) -> asyncio.Future[None]:
-        writes: list[Write] = []
+    def _take(self, events: Sequence[Event], also: Sequence[Write]) -> asyncio.Future[None]:
+        """Lets the machine take events of a secure sum, and makes its own writes durable in one with what follows."""
+        if not self._ready:
+            raise _unavailable()
+        effects = [effect for event in events for effect in self._machine.handle(event, self._now())]
+        self._set_timer()
+        return self._carry_out(effects, also=also)
+
+    def _carry_out(
+        self, effects: Sequence[Effect], given: Contribution | None = None, also: Sequence[Write] = ()
+    ) -> asyncio.Future[None]:
+        writes: list[Write] = [*also]
         woken: set[str] = set()
         discarded: tuple[str, ...] = ()
         for effect in effects:
             writes.extend(writes_of(effect, self.facts, self._services, attempt=self._machine.attempt, given=given))
+            if self._secure is not None:
+                writes.extend(self._secure.follow(effect, kept=self._kept))
             match effect:
                 case Issued():
                     self._issue(effect)
@@ -249,7 +278,7 @@ class Conductor:
 
     def _fold(self, task: str, status: str) -> None:
         """Adds a contribution to the round's sum as soon as its turn comes."""
-        if self.facts.rules.buffer is None:
+        if self.facts.rules.buffer is None and self._secure is None:
             counted = (task, self._counted[task]) if status == "counted" else None
             self._spawn(self._sum.settled(int(task.rpartition("-")[2]), counted))
 
@@ -259,7 +288,7 @@ class Conductor:
             task=effect.task, run=self.facts.run, plan_digest=self.facts.plan.digest(), round=effect.round,
             key=(int(key.high), int(key.low)), model=self._kept.stored[1], inline=self._kept.inline,
             state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s,
-            most_bytes=self.results.most_bytes,
+            most_bytes=self.results.most_bytes, secure=self._secure.issued(effect) if self._secure else None,
         )  # fmt: skip
         self._tasks.add(Held(effect.client, message, self._now() + self.facts.rules.deadline_s, durable))
         self._seen.discard(effect.client)
@@ -276,50 +305,47 @@ class Conductor:
 
     async def _close(self, round: int, tasks: tuple[str, ...], life: int) -> None:
         """From the sum to the next model; then the machine goes on."""
+        attempt, secure = self._machine.attempt, self._secure
         try:
-            rows = await self._services.thread(self._rows, round)
-            outcome = await self._outcome(round, [rows[task] for task in tasks])
-            made = await self._kept.keep(outcome.model)
+            end = await ended(
+                self._services, self.facts, self._kept, round=round, attempt=attempt, tasks=tasks, adds=self._adds
+            )
+            if secure is not None:
+                await self._kept.prepare(end.outcome.model, end.made)
             point("model-on-disk")
             if life != self._life:
                 return
-            released = {rows[t]["client"]: t for t in tasks} if outcome.released and self._remembers else {}
-            closed = closing_writes(
-                self.facts, self._services, round=round, attempt=self._machine.attempt, outcome=outcome, made=made,
-                rows=list(rows.values()), released=released,
-            )  # fmt: skip
-            await self._write(*closed)
+            await self._write(*end.writes, *(secure.forgotten(round) if secure is not None else ()))
         except (StoreError, OSError) as error:
             self._failed(error, life)
+            return
+        except SecureSumError as error:
+            if life == self._life:
+                await self._take((Undone(round, attempt, f"{error}"[:500]),), ())
             return
         except Exception as error:
             self._broke(error, life)
             return
         point("round-closed")
         if life == self._life:
-            await self._go_on(round, tasks, outcome, made, released)
+            await self._go_on(round, tasks, end)
 
-    async def _go_on(
-        self, round: int, tasks: tuple[str, ...], outcome: closing.Outcome, made: Stored, released: Mapping[str, str]
-    ) -> None:
+    async def _go_on(self, round: int, tasks: tuple[str, ...], end: Ended) -> None:
         """After a round is closed for good."""
-        over = (*self._kept.go_on(outcome.model, made), *self._uncounted(tasks))
-        self._current |= released
+        over = (*self._kept.go_on(end.outcome.model, end.made), *self._uncounted(tasks))
+        self._current |= end.released
         self._sum, self._failures = self._new_sum(), 0
+        if self._secure is not None:
+            self._secure.ended()
         written = self._handle(Closed(round))
         self._services.let_go(*over)
         if written is not None:
             await asyncio.gather(written, return_exceptions=True)
 
-    def _rows(self, round: int) -> dict[str, Row]:
-        store, facts = self._services.store, self.facts
-        buffered = facts.rules.buffer is not None
-        return {row["id"]: row for row in round_rows(store, facts.run, round, self._machine.attempt, buffered=buffered)}
-
-    async def _outcome(self, round: int, rows: Sequence[Row]) -> closing.Outcome:
-        total = await self._sum.of([(row["id"], manifest_of_row(row), row["scale"]) for row in rows])
-        algorithm, model, seed = self._algorithm, self._kept.model, self.facts.seed
-        return await self._services.thread(lambda: closing.close(algorithm, model, total, seed=seed, round=round))
+    async def _adds(self, rows: Sequence[Row]) -> Payload | Bag | None:
+        if self._secure is not None:
+            return await self._secure.total(rows)
+        return await self._sum.of([(row["id"], manifest_of_row(row), row["scale"]) for row in rows])
 
     def _broke(self, error: Exception, life: int) -> None:
         """The sum cannot become a model: the run fails, and says why."""
@@ -338,6 +364,9 @@ class Conductor:
         services, buffered = self._services, self.facts.rules.buffer is not None
         record = await services.thread(lambda: read_record(services.store, self.facts.run, buffered=buffered))
         models = await self._kept.restore(record.stored, self._algorithm, seed=self.facts.seed)
+        if self._secure is not None:
+            await self._kept.prepare(self._kept.model, self._kept.stored)
+            await self._secure.restore(record)
         issued = {row["id"] for row in record.rows if row["status"] == "issued"}  # these are reported again
         closed = (manifest for task, manifest in self._counted.items() if task not in issued)
         over = (*models, *closed)
@@ -360,6 +389,8 @@ class Conductor:
             elif saved.cohort is not None:
                 self._fold(task.task, task.status)
         self._set_timer()
+        if self._secure is not None:
+            self._secure.go_on()
         if effects:
             await asyncio.gather(self._carry_out(effects), return_exceptions=True)
 
@@ -384,6 +415,8 @@ class Conductor:
     def _end_life(self) -> None:
         self._life += 1
         self._ready = False
+        if self._secure is not None:
+            self._secure.ended(_unavailable())
         if self._timer is not None:
             self._timer.cancel()
 

@@ -12,7 +12,19 @@ from shoal.server.views import ClientView, RunView
 from shoal.store.blob_store import BlobStore
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store
-from shoal.wire.messages import CheckIn, Declined, Enroll, Enrolled, Missing, Orders, Result, Upload, Verdict
+from shoal.wire.messages import (
+    CheckIn,
+    Declined,
+    Enroll,
+    Enrolled,
+    Missing,
+    Orders,
+    Result,
+    SecureNext,
+    SecureStep,
+    Upload,
+    Verdict,
+)
 
 Command = Literal["pause", "resume", "cancel"]
 
@@ -70,6 +82,11 @@ class Coordination(Protocol):
 
     async def decline(self, client: Known, task: str, message: Declined) -> Verdict:
         """What becomes of a task that the client does not do."""
+        ...
+
+    async def secure(self, client: Known, task: str, message: SecureStep) -> SecureNext:
+        """What follows a client's message of its round's secure sum; without a message if that was waited for in
+        vain."""
         ...
 
     def may_read(self, client: Known, blob: str) -> bool:

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shoal.aggregation import SecureSum
-from shoal.errors import ConflictError, PlanError, ServerError, ShoalError, StoreError
+from shoal.errors import ConflictError, ServerError, ShoalError, StoreError
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server import closing, logs
@@ -23,6 +22,7 @@ from shoal.server.conductor import Conductor
 from shoal.server.coordination import Known
 from shoal.server.records import RunFacts, Stored, stored_of
 from shoal.server.roster import Roster
+from shoal.server.secure_run import check_secure, least
 from shoal.server.services import Services
 from shoal.server.views import ClientView, RoundView, RunView
 from shoal.store.blob_store import BlobStore
@@ -39,6 +39,8 @@ from shoal.wire.messages import (
     Missing,
     Orders,
     Result,
+    SecureNext,
+    SecureStep,
     Upload,
     Verdict,
 )  # fmt: skip
@@ -68,7 +70,9 @@ class Coordinator:
     def __init__(self, store: Store, blobs: BlobStore, *, federation: str) -> None:
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
-        self._services = Services(store, blobs, self._wake, self._wake_all, self._changed, self._needed)
+        self._services = Services(
+            store, blobs, self._wake, self._wake_all, self._changed, self._needed, federation, self._key_of
+        )
         self._audit = self._services.audit
         self._runs: dict[str, Conductor] = {}
         self._waits: dict[str, str] = {}
@@ -100,6 +104,8 @@ class Coordinator:
         """Gives out no work from now on, and answers those who wait for some. Reports are taken as before."""
         self._draining = True
         self._wake_all()
+        for conductor in self._runs.values():
+            conductor.answer_all()
 
     async def stop(self) -> None:
         """Ends what is under way; everything durable stays."""
@@ -203,6 +209,10 @@ class Coordinator:
         """A client does not do a task."""
         return await self._of(task).results.decline(client.name, task, message)
 
+    async def secure(self, client: Known, task: str, message: SecureStep) -> SecureNext:
+        """What follows a client's message of its round's secure sum."""
+        return await self._of(task).secure_step(client.name, task, message)
+
     def may_read(self, client: Known, blob: str) -> bool:
         """Whether a client's task names a blob."""
         return any(conductor.names_blob(client.name, blob) for conductor in self._runs.values())
@@ -220,10 +230,9 @@ class Coordinator:
     ) -> str:
         """Begins a run; its id. PlanError if it cannot be deployed."""
         plan = rebuilt(plan) if isinstance(plan, bytes) else plan
-        rules = rules or Rules(at_least=max(2, plan.min_clients))
+        rules = rules or Rules(at_least=max(2, plan.min_clients, least(plan)))
         check_deployable(plan.algorithm)
-        if isinstance(plan.algorithm.aggregation.meeting, SecureSum):
-            raise PlanError(f"{plan.algorithm.aggregation}: this server does not run secure sums yet")
+        check_secure(plan, rules)
         if rules.buffer is not None:
             closing.check_buffered(plan)
         if any(conductor.facts.name == name for conductor in self._runs.values()):
@@ -349,6 +358,9 @@ class Coordinator:
         state = stored_of(row)[0]
         data = self.blobs.read(blob_id(state), offset=0, length=state.size_bytes)
         return plan, closing.model_of(plan.algorithm, int(row["seed"]), data)
+
+    def _key_of(self, name: str) -> bytes | None:
+        return self._roster.key_of(name)
 
     def _needed(self) -> Iterable[Manifest]:
         """The blobs that some run needs: what it goes on from, or its last model."""

@@ -51,6 +51,9 @@ class Record:
     saved: Snapshot
     rows: tuple[Row, ...]
     current: dict[str, str]
+    terms: bytes | None = None
+    steps: tuple[Row, ...] = ()
+    """Of the open attempt's secure sum: its terms, and the messages that came."""
 
 
 def writes_of(
@@ -131,9 +134,13 @@ def read_record(store: Store, run: str, *, buffered: bool) -> Record:
     closes = live and last is not None and last["status"] == "closing"
     closing = tuple(t["id"] for t in rows if t["summed"] == row["round"]) if closes else None
     cohort = last["cohort"] if live and last is not None else None
-    saved = Snapshot(row["status"], row["reason"], row["round"], attempt, cohort, tasks, closing)
+    at = {"run": run, "round": row["round"], "attempt": attempt}
+    terms, steps = store.read("secure_terms", **at), store.read("secure_steps", **at)
+    sealed = any(step["stage"] == "advertise" and not step["client"] for step in steps)
+    saved = Snapshot(row["status"], row["reason"], row["round"], attempt, cohort, tasks, closing, sealed)
     current = {released["client"]: released["task"] for released in store.read("released", run=run)}
-    return Record(row["step"], stored_of(row), saved, tuple(rows), current)
+    secure = (bytes(terms[0]["terms"]), tuple(steps)) if terms else (None, ())
+    return Record(row["step"], stored_of(row), saved, tuple(rows), current, *secure)
 
 
 def round_rows(store: Store, run: str, round: int, attempt: int, *, buffered: bool) -> list[Row]:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from shoal.errors import ServerError, WireError
 from shoal.rounds.events import Dropped, Event, Refused, Reported
 from shoal.server.records import Contribution
 from shoal.server.services import Services
-from shoal.server.sums import Work, check
 from shoal.server.tasks import Held, Tasks
 from shoal.store.faults import point
 from shoal.store.incoming import Incoming
 from shoal.store.store import Row
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import Declined, Manifest, Missing, Result, Upload, Verdict
-from shoal.wire.tensors import Schema
+
+
+class LooksAt(Protocol):
+    """Whoever looks at a result before it counts."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest result."""
+        ...
+
+    async def look(self, client: str, message: Result) -> None:
+        """WireError if a client's result, whose blob is there, is not what was asked for."""
+        ...
+
 
 Handle = Callable[[Event, Contribution | None], "asyncio.Future[None] | None"]
 """Lets the run's machine take an event; None if it led to nothing, else a future that is done when it is durable."""
@@ -41,17 +53,15 @@ class _Taken:
 class Results:
     """Takes the results of one run's tasks. `handle` is told of each that counts, and of each that does not."""
 
-    def __init__(
-        self, services: Services, run: str, tasks: Tasks, *, algorithm: Work, schema: Schema, handle: Handle
-    ) -> None:
+    def __init__(self, services: Services, run: str, tasks: Tasks, *, looks: LooksAt, handle: Handle) -> None:
         self._services, self._run, self._tasks = services, run, tasks
-        self._algorithm, self._schema, self._handle = algorithm, schema, handle
+        self._looks, self._handle = looks, handle
         self._taking: dict[str, _Taken] = {}
 
     @property
     def most_bytes(self) -> int:
         """The largest result."""
-        return self._schema.most_bytes
+        return self._looks.most_bytes
 
     def taking(self) -> Iterable[Manifest]:
         """The results that are being taken right now."""
@@ -94,7 +104,7 @@ class Results:
                 return held
         taken = self._taking.get(task)
         if taken is None:
-            answer = asyncio.ensure_future(self._take(task, message))
+            answer = asyncio.ensure_future(self._take(client, task, message))
             taken = self._taking[task] = _Taken(client, message.manifest, answer)
             answer.add_done_callback(lambda answer: self._taken(task, answer))
         elif taken.client != client:
@@ -125,7 +135,7 @@ class Results:
             raise _not_yours(task)
         return _verdict(rows[0])
 
-    async def _take(self, task: str, message: Result) -> Verdict:
+    async def _take(self, client: str, task: str, message: Result) -> Verdict:
         """Makes a result durable, looks at it, and counts it."""
         manifest = message.manifest
         try:
@@ -133,8 +143,7 @@ class Results:
                 raise WireError(f"a result of this run has at most {self.most_bytes:,} bytes")
             await self._services.move(self._keep, task, message)
             point("result-on-disk")
-            if not await self._services.move(check, self._algorithm, self._schema, self._services.blobs, manifest):
-                raise WireError("it counts for no client: the data or the training were not finite")
+            await self._looks.look(client, message)
         except WireError as error:
             return await self._refuse(task, str(error))
         await self._done(self._handle(Reported(task), Contribution(manifest, message.train_s)))

@@ -20,17 +20,23 @@ class Roster:
         self._services, self._federation = services, federation
         self._keys: dict[str, bytes] = {}
         self._names: dict[str, str] = {}
+        self._by_name: dict[str, bytes] = {}
 
     async def load(self) -> None:
         """Takes up those that the store knows."""
         for row in await self._services.thread(self._services.store.read, "clients"):
             self._names[row["id"]] = row["name"]
+            self._by_name[row["name"]] = bytes(row["public_key"])
             if row["status"] == "active":
                 self._keys[row["id"]] = bytes(row["public_key"])
 
     def public_key(self, client: str) -> bytes | None:
         """The key of a client that may talk to this server."""
         return self._keys.get(client)
+
+    def key_of(self, name: str) -> bytes | None:
+        """The key with which the client of a name enrolled, whether it may still talk to this server or not."""
+        return self._by_name.get(name)
 
     def known(self, client: str) -> Known | None:
         """The client with an id; None if nobody has it, or it was revoked."""
@@ -59,7 +65,7 @@ class Roster:
             raise ServerError(
                 "this token or this name was taken just now: ask for a new token", code="token"
             ) from error
-        self._keys[client], self._names[client] = message.public_key, message.name
+        self._enter(client, message.name, message.public_key)
         return Enrolled(client=client, name=message.name, federation=self._federation)
 
     def _adding(self, client: str, message: Enroll, *, token: str, label: str) -> list[Write]:
@@ -78,8 +84,11 @@ class Roster:
         if not rows or rows[0]["status"] != "active":
             return None
         client, name = rows[0]["id"], rows[0]["name"]
-        self._keys[client], self._names[client] = key, name
+        self._enter(client, name, key)
         return Enrolled(client=client, name=name, federation=self._federation)
+
+    def _enter(self, client: str, name: str, key: bytes) -> None:
+        self._keys[client], self._names[client], self._by_name[name] = key, name, key
 
     async def token(self, *, label: str, uses: int, lasts_s: float) -> str:
         """A new token with which `uses` clients may enrol."""

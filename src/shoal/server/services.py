@@ -38,6 +38,9 @@ class Services:
     """Called with a run and its new status."""
     needed: Callable[[], Iterable[Manifest]]
     """The blobs that some run needs: asked before any is deleted, so that nothing has to be counted."""
+    federation: str = ""
+    key_of: Callable[[str], bytes | None] = lambda client: None
+    """The public key with which a client enrolled, by its name."""
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
     _movers: ThreadPoolExecutor = field(init=False)
     _over: set[Manifest] = field(default_factory=set[Manifest], init=False)

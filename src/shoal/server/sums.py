@@ -8,11 +8,12 @@ from typing import Any
 
 from shoal.aggregation import Bag, Payload
 from shoal.algorithms import Algorithm
+from shoal.errors import WireError
 from shoal.server.folding import Total, side_by_side
 from shoal.server.services import Services
 from shoal.store.blob_store import BlobStore
 from shoal.wire.blobs import blob_id, raw_chunks
-from shoal.wire.messages import Manifest
+from shoal.wire.messages import Manifest, Result
 from shoal.wire.payloads import PayloadCheck
 from shoal.wire.tensors import Schema
 
@@ -38,6 +39,24 @@ def check(algorithm: Work, schema: Schema, blobs: BlobStore, manifest: Manifest)
         looked.feed(chunk)
     looked.finish()
     return looked.clients
+
+
+class Looks:
+    """Looks at results that the server sees one by one."""
+
+    def __init__(self, services: Services, algorithm: Work, schema: Schema) -> None:
+        self._services, self._algorithm, self._schema = services, algorithm, schema
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest result."""
+        return self._schema.most_bytes
+
+    async def look(self, client: str, message: Result) -> None:
+        """WireError if a result, whose blob is there, is not to count."""
+        services = self._services
+        if not await services.move(check, self._algorithm, self._schema, services.blobs, message.manifest):
+            raise WireError("it counts for no client: the data or the training were not finite")
 
 
 class RoundSum:

@@ -1,0 +1,186 @@
+"""The secure sums of one run: a session for each attempt at a round, from its terms to its sum."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+
+from shoal.aggregation import Payload, SecureSum
+from shoal.errors import PlanError, ServerError
+from shoal.plan import Plan
+from shoal.rounds.events import Abandoned, Effect, Issued, Opened, Settled, TaskStatus
+from shoal.rounds.rules import Rules
+from shoal.secure.contribution import Form, form_of
+from shoal.secure.terms import Terms
+from shoal.server.keeping import Kept
+from shoal.server.records import Record, RunFacts, manifest_of_row
+from shoal.server.secure import Attempt, Take
+from shoal.server.services import Services
+from shoal.store.store import Row, Write
+from shoal.turns import notes_of
+from shoal.wire.messages import Result, SecureNext, SecureStep
+
+MOST_ASKED = 1.5
+"""More clients than this times a cohort are not asked: more than half of those whose keys are known must be in the sum,
+and whoever comes after the cohort is full is not."""
+
+
+def least(plan: Plan) -> int:
+    """How many contributions a round's sum needs, 0 if it is not a secure one."""
+    meeting = plan.algorithm.aggregation.meeting
+    return meeting.threshold if isinstance(meeting, SecureSum) else 0
+
+
+def check_secure(plan: Plan, rules: Rules) -> None:
+    """PlanError for rules under which the rounds of a plan with a secure sum would come to nothing; SettingError for a
+    plan whose contributions no integers hold."""
+    threshold = least(plan)
+    if not threshold:
+        return
+    if rules.at_least < threshold:
+        raise PlanError(
+            f"a round may close with {rules.at_least} contributions, and the secure sum shows itself from {threshold} "
+            f"on: use Rules(at_least={threshold}), or more"
+        )
+    if rules.over_selection > MOST_ASKED:
+        raise PlanError(
+            f"over_selection is at most {MOST_ASKED} with a secure sum, not {rules.over_selection}: more than half of "
+            "those whose keys are known must be in the sum"
+        )
+    _form(plan, clients=rules.at_least)
+
+
+class SecureRun:
+    """Holds the session of the attempt that is open, if one is. It looks at results as `Looks` does at plain ones."""
+
+    def __init__(self, services: Services, facts: RunFacts, take: Take) -> None:
+        self._services, self._facts, self._take = services, facts, take
+        self._attempt: Attempt | None = None
+        self._of: dict[str, str] = {}  # the clients of the attempt, by task
+
+    # what happens to the run
+
+    def _opened(self, effect: Opened, *, model: bytes) -> list[Write]:
+        """A new session. `model` is the digest of what its clients are sent."""
+        self.ended()
+        if not effect.cohort:
+            return []
+        form = _form(self._facts.plan, clients=effect.cohort)
+        terms = Terms(
+            federation=self._services.federation, run=self._facts.run, session=os.urandom(32), round=effect.round,
+            attempt=effect.attempt, model=model, plan=bytes.fromhex(self._facts.plan.digest()), size=form.size,
+            bits=form.bits, slots=form.slots, threshold=least(self._facts.plan),
+        )  # fmt: skip
+        self._attempt = self._new(terms, form)
+        at = {"run": terms.run, "round": terms.round, "attempt": terms.attempt}
+        return [Write("secure_open", {**at, "terms": msgspec.msgpack.encode(terms)}, wants=1)]
+
+    def issued(self, effect: Issued) -> bytes | None:
+        """A client has a task of the open attempt; the terms that it is sent."""
+        if self._attempt is None:
+            return None
+        self._of[effect.task] = effect.client
+        self._attempt.invite(effect.client, effect.task)
+        return msgspec.msgpack.encode(self._attempt.terms)
+
+    def follow(self, effect: Effect, *, kept: Kept) -> list[Write]:
+        """What makes durable what an effect means for the run's sums."""
+        match effect:
+            case Opened():
+                return self._opened(effect, model=kept.digest())
+            case Settled(task, status):
+                return self._settled(task, status)
+            case Abandoned(round):
+                self.ended()
+                return self.forgotten(round)
+            case _:
+                return []
+
+    def _settled(self, task: str, status: TaskStatus) -> list[Write]:
+        client = self._of.get(task)
+        if self._attempt is None or client is None:
+            return []
+        if status == "counted":
+            return [self._attempt.counted(client)]
+        self._attempt.leaves(client)
+        return []
+
+    def forgotten(self, round: int) -> list[Write]:
+        """What deletes the sessions up to a round: no part of one is needed after its end."""
+        at = {"run": self._facts.run, "round": round}
+        return [Write("secure_forget", at), Write("secure_steps_forget", at)]
+
+    def ended(self, error: ServerError | None = None) -> None:
+        """The attempt is over, or the run is built anew; whoever waits is told."""
+        if self._attempt is not None:
+            self._attempt.end(error or ServerError("this attempt at a round is over", code="secure-over"))
+        self._attempt, self._of = None, {}
+
+    def answer_all(self) -> None:
+        """Whoever waits is answered."""
+        if self._attempt is not None:
+            self._attempt.answer_all()
+
+    # restarts
+
+    async def restore(self, record: Record) -> None:
+        """Takes up the session of the open attempt as it was made durable."""
+        if record.terms is None or record.saved.cohort is None:
+            return
+        terms = msgspec.msgpack.decode(record.terms, type=Terms)
+        attempt = self._new(terms, _form(self._facts.plan, clients=record.saved.cohort), record.steps)
+        for row in record.saved.tasks:
+            self._of[row.task] = row.client
+            attempt.invite(row.client, row.task)
+        await self._services.thread(attempt.restore)
+        self._attempt = attempt
+        for row in record.saved.tasks:
+            if row.status not in ("issued", "counted"):
+                attempt.leaves(row.client)
+
+    def go_on(self) -> None:
+        """After `restore`, once the run takes events again."""
+        if self._attempt is not None:
+            self._attempt.go_on()
+
+    def _new(self, terms: Terms, form: Form, rows: Sequence[Row] = ()) -> Attempt:
+        return Attempt(self._services, terms, form, stage_s=self._facts.rules.stage_s, take=self._take, rows=rows)
+
+    # what clients bring
+
+    @property
+    def most_bytes(self) -> int:
+        """The size of a contribution."""
+        return 0 if self._attempt is None else self._attempt.terms.body_bytes
+
+    def waits_for(self) -> tuple[str, ...]:
+        """The clients whose next message of the protocol is waited for."""
+        return () if self._attempt is None else self._attempt.waits_for()
+
+    async def step(self, client: str, task: str, message: SecureStep) -> SecureNext:
+        """Takes a client's message of a stage; what it is sent after it."""
+        owner = self._of.get(task)
+        if self._attempt is None or owner is None:
+            raise ServerError("there is no secure sum for this task any more", code="secure-over")
+        if owner != client:
+            raise ServerError(f"{task} is another client's task", code="not-yours")
+        return SecureNext(message=await self._attempt.step(client, message))
+
+    async def look(self, client: str, message: Result) -> None:
+        """Adds a masked contribution to the sum of its round; WireError if it is none."""
+        if self._attempt is None:
+            raise ServerError("there is no secure sum for this task any more", code="secure-over")
+        await self._attempt.contribute(client, message)
+
+    async def total(self, rows: Sequence[Row]) -> Payload | None:
+        """The sum of the contributions in rows of tasks, from the attempt's session; None if nobody was asked."""
+        if self._attempt is None:
+            return None
+        return await self._attempt.total({row["client"]: manifest_of_row(row) for row in rows})
+
+
+def _form(plan: Plan, *, clients: int) -> Form:
+    algorithm = plan.algorithm
+    return form_of(algorithm.aggregation, algorithm.layout, notes=notes_of(algorithm), clients=clients)
