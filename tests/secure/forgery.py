@@ -106,7 +106,7 @@ class Forger:
         return encode(Confirmation(self.name, signing.sign(self.group.identity(self.name), text)))
 
     def deals(self, *, seed: bytes | None = None, mask_key: bytes | None = None, change: Change = bytes) -> bytes:
-        """Shares of these secrets in the place of its own; `change` is made to each pair of shares before it is boxed."""
+        """Shares of these secrets in the place of its own; `change` is made to each pair before it is boxed."""
         names = [one.client for one in self.everybody]
         holders = Graph(tuple(names), self.shape, self.context).holders(names.index(self.name))
         threshold = self.shape.threshold

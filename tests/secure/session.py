@@ -184,3 +184,15 @@ def act(group: Clients, session: ClientSession, *, stage: str, name: str, told: 
         message, body = session.mask(told, group.value(name), group.slots(name))
         return message, bytes(body)
     return getattr(session, stage)(told), b""
+
+
+def transcript(group: Clients) -> dict[tuple[str, str], bytes]:
+    """Every message of a session in which all goes well, by what it is and by whom or for whom."""
+    sent: dict[tuple[str, str], bytes] = {}
+
+    def line(what: str, client: str, message: bytes, body: bytes) -> tuple[bytes, bytes]:
+        sent[what, client] = message
+        return message, body
+
+    play(group, line=line)
+    return sent

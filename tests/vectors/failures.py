@@ -208,12 +208,14 @@ def _late() -> list[Case]:
     ]  # fmt: skip
     return [
         Case("a message comes twice", FOUR, extra=Extra(("shares", "b"), "b", lambda sent: sent["shares", "b"])),
-        Case("a message of a stage before comes again", FOUR, extra=Extra(("mask", ""), "b", lambda s: s["shares", "b"])),
+        Case("a message of a stage before comes again", FOUR,
+             extra=Extra(("mask", ""), "b", lambda sent: sent["shares", "b"])),
         Case("a client sends a second, other message in a stage", FOUR,
              extra=Extra(("shares", "b"), "b", lambda sent: sent["shares", "a"])),
         Case("a message of the stage after comes early", FOUR,
              extra=Extra(("share", ""), "b", lambda sent: encode(Masked("b", digest("body"), bytes(64))))),
-        Case("somebody who was not invited", FOUR, extra=Extra(("share", ""), "e", lambda _: OUTSIDER.client("e").advertise())),
+        Case("somebody who was not invited", FOUR,
+             extra=Extra(("share", ""), "e", lambda _: OUTSIDER.client("e").advertise())),
         Case("an answer comes after the end", FOUR, {"d": "answer"},
              extra=Extra(("done", ""), "d", lambda sent: sent["answer", "a"])),
         *again,

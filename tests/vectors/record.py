@@ -143,6 +143,7 @@ def _setting(case: Case) -> dict[str, Any]:
     return {
         "name": case.name,
         "terms": {name: one.hex() if isinstance(one, bytes) else one for name, one in named.items()},
+        "digest": terms.digest.hex(),
         "shape": group.shape and [group.shape.neighbours, group.shape.threshold],
         "demand": {"clients": group.demand.clients, "threshold": group.demand.threshold},
         "clients": group.names,

@@ -21,10 +21,10 @@ PATH = Path(__file__).with_name("secure.json")
 ABOUT = [
     "Vectors of Shoal's secure sum, told in docs/secure.md. Bytes are in hexadecimal.",
     "identities: each client's private Ed25519 key.",
-    "draws: by the name of a session, or of the first session that has the same ones, each client's 32 bytes of entropy "
-    "and its contribution, written as a body without masks.",
-    "sessions: everybody keeps to the protocol, and clients may go; gone names the first message not sent. Of a message "
-    "to a client, client is whom it is for.",
+    "draws: by the digest of a session's terms, each client's 32 bytes of entropy and its contribution, written "
+    "as a body without masks.",
+    "sessions: everybody keeps to the protocol, and clients may go: gone names the first stage without a message. Of a "
+    "message to a client, client is whom it is for.",
     "failures: a session of the same clients in which the messages under changed come in the place of the right ones, "
     "and those under besides are given to the server in addition, in the stage named. errors are all sentences, who "
     "says them, and the culprit that is named.",

@@ -12,7 +12,7 @@ from shoal.secure.bitmap import members
 from shoal.secure.graph import Graph
 from shoal.secure.messages import Advertised, Advertisement, decode
 from shoal.secure.parameters import Shape
-from shoal.secure.terms import Demand, Terms
+from shoal.secure.terms import COMPLETE, Demand, Terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,11 @@ def admit(
         raise SecureSumError(
             f"the sum would show itself with {terms.threshold} of {len(names)} clients, and the owner of this client's "
             f"data asks for a fraction of {demand.threshold:g}"
+        )
+    if shape is None and len(names) > COMPLETE and terms.corrupt < demand.corrupt:
+        raise SecureSumError(
+            f"the sum holds if no more than {terms.corrupt:g} of the clients work with the server, and the owner of this "
+            f"client's data asks for {demand.corrupt:g}"
         )
     fits = shape or parameters.shape(len(names), threshold=terms.threshold, corrupt=terms.corrupt)
     context = keys.context(terms, fits, advertised)

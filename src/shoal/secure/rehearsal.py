@@ -84,8 +84,11 @@ def rehearse(
     >>> done.sum.clients, done.sum.value, done.sum.slots
     (('a', 'c'), array([    2, 65534], dtype=uint16), array([14], dtype=uint64))
     """
-    asked = demand or Demand(clients=2, threshold=terms.threshold / max(len(contributions), terms.threshold))
-    play = _Play(terms, contributions, entropy, asked, shape, threads, network)
+    fraction = terms.threshold / max(len(contributions), terms.threshold)
+    asked = demand or Demand(clients=2, threshold=fraction, corrupt=terms.corrupt)
+    play = _Play(
+        terms, contributions, entropy=entropy, demand=asked, shape=shape, threads=threads, network=network
+    )  # fmt: skip
     return play.run(gone or {})
 
 
@@ -93,7 +96,7 @@ class _Play:
     """One rehearsal: the server, and the clients that are still there."""
 
     def __init__(
-        self, terms: Terms, contributions: Mapping[str, tuple[Ring, Ring]], entropy: bytes, demand: Demand,
+        self, terms: Terms, contributions: Mapping[str, tuple[Ring, Ring]], *, entropy: bytes, demand: Demand,
         shape: Shape | None, threads: int, network: Network,
     ) -> None:  # fmt: skip
         identities = {

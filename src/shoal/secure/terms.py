@@ -58,7 +58,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks of every session, whatever the server says: the data owner's own limits.
 
     At least `clients` in the sum, and a threshold of at least the fraction `threshold` of those whose keys are known.
+    Where the graph is drawn for a fraction of corrupt clients, for `corrupt` at least.
     """
 
     clients: Annotated[int, msgspec.Meta(ge=2)] = 3
     threshold: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.5
+    corrupt: Annotated[float, msgspec.Meta(ge=0.0, lt=0.5)] = 0.05
