@@ -27,8 +27,9 @@ from shoal import (
     models,
 )
 from shoal.aggregation.step import Adapts, KeepsKind
-from shoal.algorithms import Local
+from shoal.algorithms import Local, enter, run_round, start
 from shoal.errors import CheckpointError, RejectedError, SettingError, UnsupportedError
+from shoal.turns import take_turn
 from shoal.vector import Layout, Part, namespace
 from tests.conftest import classification
 
@@ -100,6 +101,18 @@ def test_the_whole_protocol_gives_the_model_and_the_history_of_the_sum_without_m
     assert np.linalg.norm(full.vector) > 0
     assert full.history.column("clients") == [4, 4, 4]
     assert (full.run.aggregation != full.plan.algorithm.aggregation) == (name == "adaptive notes")
+
+
+@pytest.mark.parametrize("name", ["weights", "memory", "noise shares"])
+def test_the_model_is_that_of_payloads_added_as_they_are(name):
+    plan, key = plan_of(CHAINS[name]), Key.from_seed(3)
+    run = start(plan.algorithm, key)
+    states = {client: enter(plan.algorithm) for client in RAGGED}
+    clients = {client: RAGGED[client] for client in RAGGED}
+    for number in range(plan.rounds):
+        done = run_round(plan.algorithm, run, clients, states, key.split("round", number), take_turn)
+        run, states = done.run, done.states
+    assert run.state.vector.tobytes() == shoal.simulate(plan, RAGGED, secure="full", seed=3).vector.tobytes()
 
 
 @pytest.mark.parametrize("cohort", [None, 3, 0.5, shoal.Poisson(0.7)], ids=str)
