@@ -65,6 +65,7 @@ class Server:
         self.folder, self.store, self.tls, self.plan = folder, store, tls, plan
         self.url = ""
         self.starts = 0
+        self._calls = threading.Lock()
 
     def start(self) -> None:
         """Takes up what is durable."""
@@ -82,12 +83,14 @@ class Server:
         self._serving.__exit__(None, None, None)
 
     def restart(self) -> None:
-        self.stop()
-        self.start()
+        with self._calls:
+            self.stop()
+            self.start()
 
     def call(self, made: Callable[[], Any]) -> Any:
         """What a coroutine of the coordinator's gives."""
-        return self._serving.call(made())
+        with self._calls:
+            return self._serving.call(made())
 
     def submit(self, rules: Rules, *, seed: int = 7) -> str:
         return self.call(lambda: self.coordinator.submit(self.plan, name="run", rules=rules, seed=seed))

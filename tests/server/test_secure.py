@@ -50,13 +50,10 @@ def start(tmp_path, tls):
 
 
 def simulated(plan, population, names=NAMES):
-    clients = {name: population[name] for name in names}
-    rows = {name: clients[name] for name in names}
-    kept = [np.concatenate([rows[name].columns[c][: rows[name].count] for name in names]) for c in ("x", "y")]
-    groups = np.concatenate([np.repeat(name, int(rows[name].count)) for name in names])
-    return shoal.simulate(
-        plan, shoal.Population.from_arrays(*kept, groups=groups), seed=7, runtime="local", progress="off"
-    )
+    """What a simulation of these clients ends in."""
+    x, y = (np.concatenate([population[name].rows(column) for name in names]) for column in ("x", "y"))
+    some = shoal.Population.from_arrays(x, y, groups=np.repeat(names, len(y) // len(names)))
+    return shoal.simulate(plan, some, seed=7, runtime="local", progress="off")
 
 
 def ran(server, sites, rules=RULES):
