@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from shoal.aggregation import Payload
 from shoal.aggregation.sums import SecureSum
@@ -31,6 +30,7 @@ from shoal.secure.contribution import Form, form_of, to_ring
 from shoal.secure.messages import Advertised, Survivors
 from shoal.secure.messages import decode as message_of
 from shoal.secure.terms import Demand, Terms
+from shoal.turns import notes_of
 from shoal.wire.codec import decode, encode
 from shoal.wire.messages import RunInfo, SecureNext, SecureStep, Task
 from shoal.wire.signing import sign
@@ -107,7 +107,7 @@ class Part:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-        value, slots = to_ring(payload, self._form({name: np.size(note) for name, note in payload.notes.items()}))
+        value, slots = to_ring(payload, self._form())
         self.message, body = self._session.mask(self._inbox, value, slots)
         return bytes(body)
 
@@ -153,9 +153,10 @@ class Part:
         finally:
             self.close()
 
-    def _form(self, notes: Mapping[str, int]) -> Form:
+    def _form(self) -> Form:
         """What a contribution looks like; SecureSumError if the server's word is another than the plan's."""
         algorithm = self._plan.algorithm
+        notes = notes_of(algorithm)
         try:
             form = form_of(algorithm.aggregation, algorithm.layout, notes=notes, clients=self._clients)
         except SettingError as error:
