@@ -183,6 +183,13 @@ def test_a_round_that_too_many_leave_changes_nothing_and_says_why():
         shoal.simulate(plan_of(), RAGGED, secure=Rehearsal(answer=0.99), on_reject="stop")
 
 
+def test_a_step_that_adapts_stays_as_it_is_in_a_round_that_releases_nothing():
+    plan = plan_of(CHAINS["adaptive notes"], rounds=1)
+    result = shoal.simulate(plan, RAGGED, secure=Rehearsal(answer=0.99))
+    assert result.history.column("released") == [False]
+    assert result.run.aggregation == plan.algorithm.aggregation
+
+
 def test_fewer_clients_than_the_threshold_begin_no_secure_sum():
     result = shoal.simulate(plan_of(cohort=shoal.Poisson(0.15), rounds=6), RAGGED, secure="full", seed=1)
     assert "a secure sum of at least 2 clients was begun by 1" in result.failures
