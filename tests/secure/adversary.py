@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from shoal.errors import SecureSumError
 from shoal.secure.bitmap import bitmap
 from shoal.secure.client import ClientSession
 from shoal.secure.graph import Graph
@@ -11,6 +12,7 @@ from shoal.secure.keys import context
 from shoal.secure.messages import (
     Advertised,
     Advertisement,
+    Answer,
     Confirmation,
     Confirmations,
     Inbox,
@@ -89,3 +91,17 @@ class Adversary:
         others = {name: signature for (_, name), signature in self.signatures.items()}
         signatures = tuple(self.signatures.get((bits, name), others.get(name, bytes(64))) for name in signers)
         return encode(Confirmations(self.bits(signers), signatures))
+
+    def answers(
+        self, names: Iterable[str], survivors: Iterable[str], signers: Iterable[str]
+    ) -> tuple[dict[str, tuple[bytes, ...]], dict[str, str]]:
+        """The shares in the answers of these clients, by name, and the sentences of those that gave none."""
+        given: dict[str, tuple[bytes, ...]] = {}
+        said: dict[str, str] = {}
+        for name in names:
+            try:
+                message = self.clients[name].answer(self.confirmations(survivors, signers))
+                given[name] = decode(message, Answer).shares
+            except SecureSumError as error:
+                said[name] = str(error)
+        return given, said

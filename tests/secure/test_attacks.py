@@ -10,7 +10,7 @@ import pytest
 
 from shoal.errors import SecureSumError
 from shoal.secure import keys
-from shoal.secure.messages import Advertisement, Answer, Confirmation, Shares, decode, encode
+from shoal.secure.messages import Advertisement, Answer, Shares, decode, encode
 from shoal.secure.terms import Demand
 from shoal.wire import signing
 
@@ -18,18 +18,6 @@ from . import twin
 from .adversary import Adversary
 from .forgery import Forger, at, lines
 from .session import SENT, STAGES, TOLD, clients, digest, play, transcript
-
-
-def answers_of(adversary, names, survivors, signers):
-    """The answers of these clients, by name, and the sentences of those that gave none."""
-    given, said = {}, {}
-    for name in names:
-        try:
-            message = adversary.clients[name].answer(adversary.confirmations(survivors, signers))
-            given[name] = decode(message, Answer).shares
-        except SecureSumError as error:
-            said[name] = str(error)
-    return given, said
 
 
 def other_model(group, names):
@@ -181,60 +169,12 @@ def test_clients_that_are_told_of_different_survivors_answer_nothing():
         adversary.confirm(name, without_d)
     for name in "cd":
         adversary.confirm(name, everybody)
-    few, said = answers_of(adversary, "ab", without_d, "abc")
-    many, more = answers_of(adversary, "cd", everybody, "abcd")
+    few, said = adversary.answers("ab", without_d, "abc")
+    many, more = adversary.answers("cd", everybody, "abcd")
     assert not few
     assert not many
     for sentence in (*said.values(), *more.values()):
         assert re.search("has not confirmed these survivors", sentence)
-
-
-def both_secrets_of_a(threshold):
-    """What a server and its spy `e` get of five clients of which it tells two that `a` is in the sum, and two that not.
-
-    The shares of the seed of `a`, and of its mask key, by the point at which they lie.
-    """
-    adversary = Adversary(clients(5, threshold=threshold))
-    adversary.share()
-    adversary.mask()
-    with_a, without_a = "abcde", "bcde"
-    spy = Forger(adversary.group, "e")
-    spy.everybody, spy.context = tuple(adversary.advertisements.values()), adversary.context
-    for survivors, told in ((with_a, "ab"), (without_a, "cd")):
-        for name in told:
-            adversary.confirm(name, survivors)
-        bits = adversary.bits(survivors)
-        adversary.signatures[bits, "e"] = decode(spy.confirms(bits), Confirmation).signature
-    seeds, _ = answers_of(adversary, "ab", with_a, "abe")
-    mask_keys, said = answers_of(adversary, "cd", without_a, "cde")
-    agreed = keys.agree(keys.private_key(spy.secrets.box_key), keys.public_key(spy.everybody[0].box_key), owner="a")
-    own = keys.unseal(keys.box_key(agreed, spy.context, "a", "e"), adversary.shares["a"].boxes[4], "a", "e")
-    return (
-        adversary,
-        said,
-        [
-            {5: bytes(share), **{"abcde".index(name) + 1: shares[0] for name, shares in answered.items()}}
-            for share, answered in ((own[:36], seeds), (own[36:], mask_keys))
-        ],
-    )
-
-
-def test_both_secrets_of_a_client_cannot_be_had_with_a_threshold_that_counts_the_spy_in():
-    _, said, (seeds, mask_keys) = both_secrets_of_a(threshold=4)  # 2 * 4 > 5 + 1
-    assert list(seeds) == list(mask_keys) == [5]
-    assert all("it takes 4" in sentence for sentence in said.values())
-
-
-def test_the_bound_is_tight_with_a_threshold_of_one_less_a_server_and_its_spy_read_a_contribution():
-    """What docs/secure.md says of thresholds, 2 t > n + c, does not hold here: 2 * 3 = 5 + 1."""
-    adversary, _, (seeds, mask_keys) = both_secrets_of_a(threshold=3)
-    group = adversary.group
-    session = twin.Session({field: getattr(group.terms, field) for field in twin.TERMS}, (4, 3), adversary.advertised)
-    seed, mask_key = twin.rebuilt(seeds), twin.rebuilt(mask_keys)
-    read = session.added(session.entries(adversary.bodies["a"]), session.mask(session.self_key(seed, 0)), -1)
-    for other in range(1, 5):
-        read = session.added(read, session.mask(session.pair_key(mask_key, 0, other)), -1)
-    assert read == (group.value("a").tolist(), group.slots("a").tolist())
 
 
 def test_a_second_request_to_unmask_is_answered_with_nothing():
@@ -274,8 +214,8 @@ def test_a_contribution_that_came_too_late_cannot_be_read_though_its_pair_masks_
     adversary.mask()  # the server has d's contribution, and says that it came too late
     for name in "abc":
         adversary.confirm(name, "abc")
-    given, _ = answers_of(adversary, "abc", "abc", "abc")
-    terms = {field: getattr(group.terms, field) for field in twin.TERMS}
+    given, _ = adversary.answers("abc", "abc", "abc")
+    terms = twin.terms_of(group.terms)
     session = twin.Session(terms, (3, 3), adversary.advertised)
     mask_key = twin.rebuilt({place: given[name][3] for place, name in enumerate("abc", start=1)})
     assert twin.public(mask_key) == session.mask_keys[3]

@@ -113,6 +113,11 @@ def chosen(bits):
     return [i for i in range(8 * len(bits)) if bits[i // 8] >> i % 8 & 1]
 
 
+def terms_of(terms):
+    """Terms by field."""
+    return {field: getattr(terms, field) for field in TERMS}
+
+
 # -- the session ------------------------------------------------------------------------------------------------------
 
 
@@ -250,18 +255,23 @@ def rebuilt(points):
     return number.to_bytes(32, "little")
 
 
+def secret_of(session, client, shared, answers):
+    """What the answers' shares of a client give: its seed if it is in the sum, else its mask key."""
+    points = {}
+    for holder, shares in answers.items():
+        dealers = [dealer for dealer in session.holders(holder) if dealer in shared]
+        if client in dealers:
+            points[session.holders(client).index(holder) + 1] = shares[dealers.index(client)]
+    return rebuilt(dict(list(points.items())[: session.threshold]))
+
+
 def unmasked(session, shared, survivors, bodies, answers):
     """The sum of the survivors, from their masked bodies and from the answers' shares, both by client number."""
     total = [0] * session.terms["size"], [0] * session.terms["slots"]
     for client in survivors:
         total = session.added(total, session.entries(bodies[client]), 1)
     for client in shared:
-        points = {}
-        for holder, shares in answers.items():
-            dealers = [dealer for dealer in session.holders(holder) if dealer in shared]
-            if client in dealers:
-                points[session.holders(client).index(holder) + 1] = shares[dealers.index(client)]
-        secret = rebuilt(dict(list(points.items())[: session.threshold]))
+        secret = secret_of(session, client, shared, answers)
         if client in survivors:
             total = session.added(total, session.mask(session.self_key(secret, client)), -1)
             continue

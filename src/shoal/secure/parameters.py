@@ -10,6 +10,11 @@ many of a client's k neighbours are among them is hypergeometric. Three things m
 - fewer than `threshold` neighbours stay, and the sum is lost.
 
 The first two together have probability 2**-security at most, half of it each, and the third 2**-failure.
+
+That is so if who drops out has nothing to do with the ring. In a session a malicious server says who has, and knows the
+ring by then: it can leave out, but for its own, two runs of k / 2 clients. Those next to a run then have k / 2 holders
+elsewhere and answer only if `threshold` of all have confirmed, so each of the two runs needs `threshold` - k / 2
+corrupt clients. In the place of the second, `shape` has this: no two runs have so many.
 """
 
 from __future__ import annotations
@@ -47,20 +52,21 @@ class Shape:
 def shape(clients: int, *, threshold: int, corrupt: float, malicious: bool = True, security: int = 60) -> Shape:
     """The shape of a session of so many clients, which must be able to lose all but `threshold` of them.
 
-    Up to 128 clients everybody holds for everybody, and more than half rebuild. Above, it is the `least` one. The
-    server can try as many orders of the ring as it can leave clients out: security is 2**-60, not 2**-40, for that.
+    Up to 128 clients everybody holds for everybody, and more than half rebuild. Above, it is the least one, where a
+    malicious server also says who drops out, once it knows the ring. It can try as many orders of the ring as it can
+    leave clients out: security is 2**-60, not 2**-40, for that.
 
     >>> shape(100, threshold=67, corrupt=0.05)
     Shape(neighbours=99, threshold=67)
     >>> shape(1000, threshold=900, corrupt=0.05)
-    Shape(neighbours=84, threshold=57)
+    Shape(neighbours=94, threshold=65)
     """
     if not 2 <= threshold <= clients:
         raise SecureSumError(f"a secure sum of {threshold} clients needs as many and at least 2: here are {clients}")
     if clients <= COMPLETE:
         return Shape(clients - 1, max(threshold, clients // 2 + 1))
     count = _count(corrupt, clients)
-    found = _search(clients, count, clients - threshold, malicious, security, FAILURE)
+    found = _search(clients, count, clients - threshold, malicious, security, FAILURE, chosen=malicious)
     if found is None:
         raise SecureSumError(_advice(clients, count, threshold, malicious, security))
     return found
@@ -96,7 +102,7 @@ def _advice(clients: int, corrupt: int, threshold: int, malicious: bool, securit
     low, high = threshold, clients + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if _search(clients, corrupt, clients - middle, malicious, security, FAILURE) is None:
+        if _search(clients, corrupt, clients - middle, malicious, security, FAILURE, chosen=malicious) is None:
             low = middle
         else:
             high = middle
@@ -105,15 +111,19 @@ def _advice(clients: int, corrupt: int, threshold: int, malicious: bool, securit
 
 
 @lru_cache(maxsize=256)
-def _search(clients: int, corrupt: int, dropped: int, malicious: bool, security: int, failure: int) -> Shape | None:
-    """The least shape for so many corrupt clients and so many that drop out."""
+def _search(
+    clients: int, corrupt: int, dropped: int, malicious: bool, security: int, failure: int, *, chosen: bool = False
+) -> Shape | None:
+    """The least shape for so many corrupt clients and so many that drop out, which the server has chosen or chance."""
     logs = np.array([math.lgamma(number + 1) for number in range(clients + 1)])
     secure = 2.0 ** -(security + 1)
     for neighbours in range(2, min(clients - 2, MOST) + 1, 2):
-        if _parts(logs, corrupt + dropped, neighbours) > secure:
+        if not chosen and _parts(logs, corrupt + dropped, neighbours) > secure:
             continue
         safe = int((_tail(logs, corrupt, neighbours) > secure / clients).sum())  # so many are corrupt of no client's
         threshold = max(2, (neighbours + safe + 1) // 2 if malicious else safe)
+        if chosen and neighbours <= corrupt + dropped:
+            threshold = max(threshold, neighbours // 2 + _uncut(logs, corrupt, neighbours, secure))
         if threshold > neighbours:
             continue
         if _tail(logs, dropped, neighbours)[neighbours - threshold + 1] <= 2.0**-failure / clients:
@@ -150,3 +160,14 @@ def _parts(logs: Float64[np.ndarray, " clients+1"], out: int, neighbours: int) -
     pairs = clients * (clients - neighbours - 1) / 2
     both = logs[out] - logs[out - neighbours] - logs[clients] + logs[clients - neighbours]
     return pairs * math.exp(both)
+
+
+def _uncut(logs: Float64[np.ndarray, " clients+1"], corrupt: int, neighbours: int, secure: float) -> int:
+    """The least number of corrupt clients of which no two runs of half the neighbours have as many, both of them.
+
+    How many two runs have is negatively associated (Joag-Dev and Proschan 1983), so that the product of probabilities
+    is a bound; all pairs of runs are added.
+    """
+    clients = len(logs) - 1
+    pairs = clients * (clients - neighbours - 1) / 2
+    return int((pairs * _tail(logs, corrupt, neighbours // 2) ** 2 > secure).sum())
