@@ -22,7 +22,10 @@ import urllib3
 
 from shoal.client.agent import Agent
 from shoal.client.events import Event
+from shoal.client.identity import Home
 from shoal.client.ledger import Ledger
+from shoal.client.roster import FILE as ROSTER
+from shoal.client.roster import write_roster
 from shoal.server import closing
 from shoal.server.audit import verify
 from shoal.server.certificates import development_certificates
@@ -31,6 +34,7 @@ from shoal.store.blob_store import open_blobs
 from shoal.store.faults import VARIABLE
 from shoal.store.store import Store, open_store
 from shoal.wire.blobs import blob_id
+from shoal.wire.signing import public_key_of
 from tests.chaos.agent import joined
 from tests.chaos.study import PLANS, SEED, SITES, wanted
 
@@ -210,6 +214,12 @@ class Cluster:
 
     def home(self, name: str) -> Path:
         return self.folder / name
+
+    def bring_rosters(self) -> None:
+        """Gives each site the keys of all, as people would."""
+        keys = {name: public_key_of(Home(self.home(name)).private_key) for name in SITES.names}
+        for name in SITES.names:
+            write_roster(self.home(name) / ROSTER, keys)
 
     def join(self, *names: str, url: str | None = None) -> None:
         """Starts agents in threads."""

@@ -15,6 +15,7 @@ SEED = 5
 SITES = classification(sizes=(16, 16, 16))  # of one size, so that a turn is compiled once
 SPARSE = shoal.Remember(shoal.TopK(0.4)) >> shoal.PlainSum() >> shoal.Mean()
 CLIPPED = shoal.Clip(0.5) >> shoal.PlainSum() >> shoal.Mean()
+MASKED = shoal.Clip(0.5) >> shoal.Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> shoal.Mean()
 BAD = ("bad-bytes", "bad-dtype", "bad-nan", "bad-shape", "bad-weight")
 """Clients that take part in the plan "besieged", and send what is in their names."""
 
@@ -27,6 +28,7 @@ PLANS = {
     "small": _plan(models.logistic(4), SPARSE, 3),  # its clients remember, and its results travel inside messages
     "long": _plan(models.logistic(4), SPARSE, 12),
     "large": _plan(models.mlp(4, hidden=(600, 600)), CLIPPED, 3),  # its results are too large for messages
+    "masked": _plan(models.logistic(4), MASKED, 6),
     "besieged": _plan(models.logistic(4), CLIPPED, 1),
 }
 
@@ -34,7 +36,7 @@ PLANS = {
 def rules(plan: str) -> Rules:
     """No round is closed without all sites; besieged, none is opened without the bad clients."""
     wait_for = len(SITES.names) + (len(BAD) if plan == "besieged" else 0)
-    return Rules(at_least=len(SITES.names), wait_for=wait_for, deadline_s=600.0)
+    return Rules(at_least=len(SITES.names), wait_for=wait_for, deadline_s=600.0, stage_s=60.0)
 
 
 @cache

@@ -17,6 +17,8 @@ POINTS = (
     "result-counted", "model-on-disk", "round-closed",
 )  # fmt: skip
 """Where a server can be killed by the environment: before and after each step that makes something durable."""
+MASKED_POINTS = ("secure-message", "secure-stage")
+"""Further ones in rounds of a plan with a secure sum: a message is asked to be made durable; the end of a stage is."""
 
 
 def test_every_point_of_the_server_is_tried():
@@ -27,7 +29,7 @@ def test_every_point_of_the_server_is_tried():
         for file in (sources / part).glob("*.py")
         for name in re.findall(r'\bpoint\("([^"]+)"\)', file.read_text())
     }
-    assert found == set(POINTS)
+    assert found == {*POINTS, *MASKED_POINTS}
 
 
 @pytest.mark.slow
@@ -36,6 +38,21 @@ def test_a_server_killed_at_each_point_in_turn_loses_nothing(cluster):
     cluster.join()
     cluster.survive([f"{point}:{n % 3 + 1}" for n, point in enumerate(POINTS)])
     cluster.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["masked"], indirect=True)
+def test_a_server_killed_in_every_stage_of_secure_sums_goes_on_with_their_sessions(cluster):
+    cluster.bring_rosters()
+    cluster.join()
+    points = ["effects-after:3", "secure-message:2", "secure-stage:1", "commit-before:4", "secure-stage:2"]
+    cluster.survive([*points, "result-on-disk:2", "result-counted:1", "secure-stage:3", "secure-message:9",
+                     "secure-stage:4", "model-on-disk:1", "round-closed:1"])  # fmt: skip
+    cluster.check()
+    with cluster.opened() as store:
+        (run,) = store.read("runs")
+        history = store.read("rounds", run=run["id"])
+        assert [row["attempt"] for row in history] == [0] * len(history)  # no session was begun in another's place
 
 
 @pytest.mark.slow
