@@ -152,6 +152,8 @@ class Site:
         self.thread = threading.Thread(target=self._live)
         self.failure: BaseException | None = None
         self.codes: list[str] = []
+        self.waits = True
+        """Whether it asks again where the server says that this may help."""
         self.verdicts: list[str] = []
         self.sessions: list[bytes] = []
         self._lost: dict[str, None] = {}
@@ -204,7 +206,7 @@ class Site:
                 code = decode(answer.data, Problem).code
                 if code == "session-unknown":
                     self.caller.hello(boot=self.caller.info().boot)
-                elif code not in ("store", "busy", "draining"):
+                elif not self.waits or code not in ("store", "busy", "draining"):
                     raise Refused(code)
             except (urllib3.exceptions.HTTPError, OSError):
                 pass

@@ -199,17 +199,19 @@ def test_wrong_messages_are_refused_and_change_nothing(start, population):
             return super().step(stage, message)
 
         def refused(self, kind, stage, message):
+            self.site.waits = False
             try:
                 self.say(stage, message)
             except Refused as error:
                 refused[kind] = error.code
+            self.site.waits = True
 
     sites = sites_of(server, population)
     sites.sites["a"].turn = Wrong
     wanted = simulated(plan(), population)
     run, _ = ran(server, sites)
     assert refused == {
-        "noise": "rejected", "another's": "rejected", "unsigned": "rejected", "early": "secure-over",
+        "noise": "rejected", "another's": "rejected", "unsigned": "rejected", "early": "busy",
         "not uploaded": "conflict", "second": "rejected", "over": "rejected",
     }  # fmt: skip
     assert np.array_equal(server.vector(run), wanted.vector)

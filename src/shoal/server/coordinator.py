@@ -71,7 +71,7 @@ class Coordinator:
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
         self._services = Services(
-            store, blobs, self._wake, self._wake_all, self._changed, self._needed, federation, self._key_of
+            store, blobs, self._wake, self._wake_all, self._changed, self._needed, federation, self._keys
         )
         self._audit = self._services.audit
         self._runs: dict[str, Conductor] = {}
@@ -359,8 +359,8 @@ class Coordinator:
         data = self.blobs.read(blob_id(state), offset=0, length=state.size_bytes)
         return plan, closing.model_of(plan.algorithm, int(row["seed"]), data)
 
-    def _key_of(self, name: str) -> bytes | None:
-        return self._roster.key_of(name)
+    def _keys(self) -> Mapping[str, bytes]:
+        return self._roster.keys()
 
     def _needed(self) -> Iterable[Manifest]:
         """The blobs that some run needs: what it goes on from, or its last model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Mapping
 
 from shoal.errors import ConflictError, ServerError
 from shoal.server.coordination import Known
@@ -34,9 +35,9 @@ class Roster:
         """The key of a client that may talk to this server."""
         return self._keys.get(client)
 
-    def key_of(self, name: str) -> bytes | None:
-        """The key with which the client of a name enrolled, whether it may still talk to this server or not."""
-        return self._by_name.get(name)
+    def keys(self) -> Mapping[str, bytes]:
+        """The keys of all that ever enrolled by name, whether they may still talk to this server or not."""
+        return self._by_name
 
     def known(self, client: str) -> Known | None:
         """The client with an id; None if nobody has it, or it was revoked."""

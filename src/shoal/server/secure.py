@@ -8,6 +8,7 @@ again from its rows, and the session goes on. Everything here is called on the e
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,8 @@ from shoal.errors import SecureSumError, ServerError, WireError
 from shoal.rounds.events import Dropped, Event, Sealed, Undone
 from shoal.secure.contribution import Form, from_ring
 from shoal.secure.server import ServerSession
-from shoal.secure.terms import Terms
+from shoal.secure.terms import CLIENTS, Terms
+from shoal.server import logs
 from shoal.server.services import Services
 from shoal.server.sums import chunks
 from shoal.store.faults import point
@@ -101,6 +103,7 @@ class Attempt:
         """It is over; whoever waits is told."""
         self._over = error
         self._stop_timer()
+        self._complete.set()
         self._wake()
 
     def answer_all(self) -> None:
@@ -158,10 +161,12 @@ class Attempt:
         await asyncio.shield(said.durable)
 
     def _new(self, client: str, stage: str, message: bytes) -> Said:
-        if stage == "advertise" and client not in self._invited:
-            self._session = self._again()  # with those who were asked in the place of others
-        if self._session is None or self._session.stage != stage:
-            raise _out("this stage of the secure sum is over, or not open yet")
+        if stage == "advertise" and (self._session is None or client not in self._invited):
+            self._session = self._again()  # with one who enrolled since the attempt began
+        if self._session is None or STAGES.index(stage) > self._at():
+            raise ServerError("this stage has not begun yet: say it again", code="busy", retry_after_s=0.5)
+        if self._session.stage != stage:
+            raise _out("this stage is over")
         self._session.receive(client, message)
         self._rows[stage][client] = message
         return Said(message, self._take((), (self._row(stage, client, message),)))
@@ -202,6 +207,11 @@ class Attempt:
         if self._session is None or self._session.stage == "advertise":
             return {client for client in self._tasks if ("advertise", client) not in self._said} - self._out
         return set(self._session.missing) - self._out
+
+    def _at(self) -> int:
+        """The place of the stage that the session is in; after all of them if it is over."""
+        stage = "" if self._session is None else self._session.stage
+        return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
     def _came(self) -> int:
         return len(self._rows[self._session.stage]) if self._session is not None else 0
@@ -245,17 +255,17 @@ class Attempt:
             await self._services.thread(session.advance)
         self._tell("confirm")
         await self._ended(session, "confirm")
-        session.advance()
         if "" not in self._rows["confirm"]:
             await self._take((), (self._row("confirm", "", b""),))
         self._tell("answer")
         await self._ended(session, "answer")
-        await self._services.thread(session.advance)
         done = session.result()
+        if done.culprits:
+            logs.event(logging.WARNING, "wrong shares", run=self.terms.run, clients=", ".join(done.culprits))
         return from_ring(done.value, done.slots, self._form)
 
     async def _ended(self, session: ServerSession, stage: str) -> None:
-        """Waits until a stage is to be closed, which takes up what was said in it before a restart."""
+        """Takes up what was said in a stage before a restart, waits until it is to be closed, and closes it."""
         self._complete.clear()
         rows = self._rows[stage]
         for client in sorted(rows):
@@ -264,14 +274,19 @@ class Attempt:
         if "" not in rows and self._missing():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), self._stage_s)
+        if self._over is not None:
+            raise self._over
+        await self._services.thread(session.advance)
 
     # small things
 
     def _again(self) -> ServerSession:
-        """The session of those who are invited now, with all keys and shares that have come."""
-        keys = {client: key for client in self._tasks if (key := self._services.key_of(client)) is not None}
-        session = ServerSession(self.terms, invited=keys, roster=keys, threads=os.cpu_count() or 1)
-        self._invited = frozenset(keys)
+        """The session with all keys and shares that have come. Everybody is invited who has enrolled, so that it is
+        not made again for each client that is asked in another's place; who has a task is looked at before."""
+        keys = dict(self._services.keys())
+        invited = keys if len(keys) <= CLIENTS else keys.keys() & self._tasks.keys()
+        session = ServerSession(self.terms, invited=invited, roster=keys, threads=os.cpu_count() or 1)
+        self._invited = frozenset(invited)
         for stage in ("advertise", "share"):
             rows = self._rows[stage]
             for client in sorted(rows):

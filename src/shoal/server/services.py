@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -39,8 +39,8 @@ class Services:
     needed: Callable[[], Iterable[Manifest]]
     """The blobs that some run needs: asked before any is deleted, so that nothing has to be counted."""
     federation: str = ""
-    key_of: Callable[[str], bytes | None] = lambda client: None
-    """The public key with which a client enrolled, by its name."""
+    keys: Callable[[], Mapping[str, bytes]] = dict
+    """The public keys of all clients that ever enrolled, by name."""
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
     _movers: ThreadPoolExecutor = field(init=False)
     _over: set[Manifest] = field(default_factory=set[Manifest], init=False)
