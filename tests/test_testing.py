@@ -126,6 +126,32 @@ def test_too_few_who_never_come_are_told(clients):
         deploy(plan(), clients, rules=Rules(at_least=5), timeout_s=0.5)
 
 
+def test_a_secure_sum_is_the_whole_protocol_and_its_model_is_equal_to_the_bit(clients):
+    masked = plan(Weigh(100) >> Clip(1.0) >> Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> Mean())
+    found = deploy(masked, clients, seed=3)
+    assert np.array_equal(found.vector, simulate(masked, clients, seed=3, runtime="local", progress="off").vector)
+    assert found.verdicts == {"counted": 12}
+
+
+def test_a_secure_sum_of_a_scikit_learn_model_without_metrics_too(clients):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    estimator = linear_model.SGDClassifier(loss="log_loss", random_state=0)
+    model = models.SklearnModel(estimator, features=13, classes=[0, 1])
+    chain = Clip(1.0) >> Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> Mean()
+    masked = plan(chain, model=model, client_optimizer=None, batch_size=None, rounds=1)
+    found = deploy(masked, clients)
+    assert np.array_equal(found.vector, simulate(masked, clients, runtime="local", progress="off").vector)
+    assert found.run.history[0].metrics == {}
+
+
+def test_a_secure_sum_does_without_those_who_take_their_task_and_never_come(clients):
+    masked = plan(Clip(1.0) >> Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> Mean(), rounds=2)
+    gone = (("Hungary", 0),)
+    rules = Rules(at_least=3, wait_for=4, stage_s=0.5)
+    found = deploy(masked, clients, rules=rules, drops=lambda name, round: (name, round) in gone)
+    assert [past.clients for past in found.run.history] == [3, 4]
+
+
 def test_protection_that_is_only_simulated_is_not_deployed(clients):
     with pytest.raises(UnsupportedError, match="simulated"):
         deploy(plan(Clip(1.0) >> PlainSum() >> shoal.Gaussian(1.0, clients=4)), clients)

@@ -8,34 +8,58 @@ in any order, and may be told to drop out.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 
+from shoal.aggregation import SecureSum
 from shoal.algorithms import enter
 from shoal.data import Population
-from shoal.errors import RunError, SettingError
+from shoal.errors import RunError, ServerError, SettingError
 from shoal.key import Key
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
+from shoal.secure.client import ClientSession
+from shoal.secure.contribution import form_of, to_ring
+from shoal.secure.terms import Demand, Terms
 from shoal.server.coordination import Known
 from shoal.server.coordinator import Coordinator
 from shoal.server.views import RunView
 from shoal.store.blobs import Blobs
 from shoal.store.store import Store, open_store
-from shoal.turns import take_turn
+from shoal.turns import notes_of, take_turn
 from shoal.wire.blobs import blob_id, manifest_of
 from shoal.wire.codec import decode, encode
-from shoal.wire.messages import INLINE_BYTES, CheckIn, Declined, Holding, Missing, Orders, Result, Task, Upload, Verdict
+from shoal.wire.messages import (
+    INLINE_BYTES,
+    CheckIn,
+    Declined,
+    Enroll,
+    Holding,
+    Missing,
+    Orders,
+    Result,
+    SecureNext,
+    SecureStep,
+    Task,
+    Upload,
+    Verdict,
+)
 from shoal.wire.payloads import call_of, pack_payload
+from shoal.wire.signing import new_key, public_key_of, sign
 
 M = TypeVar("M")
 
+Stage = Literal["advertise", "share", "mask", "confirm", "answer"]
 Drops = Callable[[str, int], bool]
 """Whether a client, by name, drops out of a round, counted from 0: it takes its task and never reports it."""
 
@@ -66,7 +90,8 @@ def deploy(
     """Runs a plan from beginning to end on a server and clients in this process, each client in its turn.
 
     With all clients there the model is that of `simulate(plan, clients, seed=seed, runtime="local")`: equal to the bit
-    where the chain ends on a grid, within float32 rounding otherwise. RunError if the run does not end well.
+    where the chain ends on a grid, within float32 rounding otherwise. RunError if the run does not end well. A secure
+    sum is the whole protocol, in which each client has keys of its own and knows those of the others.
 
     >>> from shoal import FedAvg, hospitals, models, simulate
     >>> plan = Plan(FedAvg(models.logistic(13), steps=2, batch_size="all"), rounds=2)
@@ -77,7 +102,7 @@ def deploy(
     names = tuple(clients.names) if isinstance(clients, Population) else tuple(clients)
     if not names:
         raise SettingError("a fleet has at least one client")
-    rules = rules or Rules(at_least=len(names))
+    rules = rules or Rules(at_least=len(names), stage_s=timeout_s)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store("memory:")
         try:
@@ -117,6 +142,8 @@ class Fleet:
         self._drops: Drops = drops or (lambda name, round: False)
         self._pool = ThreadPoolExecutor(1, "fleet")  # one after another: models in Python are no thread's own
         self._loops: list[asyncio.Task[None]] = []
+        self._keys = {name: new_key() for name in data}
+        self._roster = {name: public_key_of(key) for name, key in self._keys.items()}
         self.verdicts: dict[str, int] = {}
 
     def start(self) -> None:
@@ -132,7 +159,7 @@ class Fleet:
         self._pool.shutdown()
 
     async def _live(self, name: str) -> None:
-        client = Known(f"id of {name}", name)
+        client = await self._enrolled(name)
         told: set[str] = set()
         states: dict[str | None, Any] = {None: enter(self._plan.algorithm)}
         lost: list[Holding] = []
@@ -148,6 +175,14 @@ class Fleet:
             if orders.wait_s:
                 await asyncio.sleep(orders.wait_s)
 
+    async def _enrolled(self, name: str) -> Known:
+        """Who a client is; where the server looks at signatures, it knows its key."""
+        if not isinstance(self._plan.algorithm.aggregation.meeting, SecureSum):
+            return Known(f"id of {name}", name)
+        token = await self._coordinator.token(label=name)
+        enroll = Enroll(token=token, name=name, public_key=self._roster[name], signature=bytes(64))  # nobody looks here
+        return Known((await self._coordinator.enroll(_sent(enroll, Enroll))).client, name)
+
     async def _turn(self, client: Known, task: Task, states: dict[str | None, Any]) -> None:
         if task.plan_digest != self._plan.digest():
             await self._coordinator.decline(client, task.task, Declined(reason="policy"))
@@ -161,16 +196,47 @@ class Fleet:
         turn = (algorithm, call, self._data[client.name], state, Key(*task.key))
         payload, after = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: take_turn(*turn))
         states[task.task] = after
-        verdict = await self._report(client, task, pack_payload(payload))
-        self.verdicts[verdict.verdict] = self.verdicts.get(verdict.verdict, 0) + 1
+        if task.secure is None:
+            await self._report(client, task, pack_payload(payload))
+        else:
+            with suppress(ServerError):  # the round went on without it
+                await self._masked(client, task, payload)
         kept = {None, task.state_of, task.task}
         for old in set(states) - kept:
             del states[old]
 
-    async def _report(self, client: Known, task: Task, data: bytes) -> Verdict:
+    async def _masked(self, client: Known, task: Task, payload: Any) -> None:
+        """A client's part in the secure sum of its round."""
+        terms = msgspec.msgpack.decode(task.secure or b"", type=Terms)
+        session = ClientSession(
+            terms, name=client.name, sign=partial(sign, self._keys[client.name]), roster=self._roster,
+            demand=Demand(clients=2), entropy=os.urandom(32),
+        )  # fmt: skip
+        advertised = await self._say(client, task, "advertise", session.advertise())
+        inbox = await self._say(client, task, "share", session.share(advertised))
+        algorithm = self._plan.algorithm
+        form = form_of(
+            algorithm.aggregation, algorithm.layout, notes=notes_of(algorithm), clients=len(self._data)
+        )  # fmt: skip
+        message, body = session.mask(inbox, *to_ring(payload, replace(form, bits=terms.bits)))
+        verdict = await self._report(client, task, bytes(body), secure=message)
+        if verdict.verdict == "counted":
+            survivors = await self._say(client, task, "mask", message)
+            confirmations = await self._say(client, task, "confirm", session.confirm(survivors))
+            await self._say(client, task, "answer", session.answer(confirmations))
+
+    async def _say(self, client: Known, task: Task, stage: Stage, message: bytes) -> bytes:
+        """What follows a stage of a secure sum, however long that takes."""
+        step = _sent(SecureStep(stage=stage, message=message, wait_s=20.0), SecureStep)
+        while True:
+            told = _sent(await self._coordinator.secure(client, task.task, step), SecureNext).message
+            if told is not None or stage == "answer":
+                return told or b""
+
+    async def _report(self, client: Known, task: Task, data: bytes, secure: bytes | None = None) -> Verdict:
         manifest = manifest_of(data)
         if len(data) <= INLINE_BYTES:
-            result = Result(manifest=manifest, inline=data)
+            result = Result(manifest=manifest, inline=data, secure=secure)
         else:
             wanted = await self._coordinator.offer(client, task.task, Upload(manifest=manifest))
             if isinstance(wanted, Missing):
@@ -178,8 +244,10 @@ class Fleet:
                     begin = part * manifest.part_bytes
                     incoming = self._coordinator.incoming(client, task.task)
                     incoming.put(part, data[begin : begin + manifest.part_bytes])
-            result = Result(manifest=manifest)
-        return _sent(await self._coordinator.report(client, task.task, _sent(result, Result)), Verdict)
+            result = Result(manifest=manifest, secure=secure)
+        verdict = _sent(await self._coordinator.report(client, task.task, _sent(result, Result)), Verdict)
+        self.verdicts[verdict.verdict] = self.verdicts.get(verdict.verdict, 0) + 1
+        return verdict
 
 
 def _sent(message: M, kind: type[M]) -> M:
