@@ -140,14 +140,25 @@ def test_plain_python_is_the_same_in_full():
     assert_equal_to_the_bit(full, unmasked)
 
 
-def test_clients_without_usable_data_add_zeros_to_the_protocol_and_are_rejected():
+def without_data(*names):
     x = RAGGED.columns["x"].copy()
-    for name in ("c1", "c4"):
+    for name in names:
         x[RAGGED[name].start] = np.nan
-    full, unmasked = both(plan_of(CHAINS["memory"]), RAGGED.with_column("x", x))
+    return RAGGED.with_column("x", x)
+
+
+def test_clients_without_usable_data_drop_out_before_they_would_send_zeros():
+    full, unmasked = both(plan_of(CHAINS["memory"]), without_data("c1", "c4"))
     assert_equal_to_the_bit(full, unmasked)
     assert full.history.column("rejected") == [2, 2, 2]
     assert full.history.column("clients") == [4, 4, 4]
+
+
+def test_zeros_do_not_help_to_open_a_sum_of_too_few():
+    chain = Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold=4) >> Mean()
+    full = shoal.simulate(plan_of(chain, rounds=1), without_data("c1", "c2", "c4"), secure="full", seed=3)
+    assert full.history.column("clients") == [0]
+    assert any("3 clients contributed and it takes 4" in str(reason) for reason in full.failures)
 
 
 def test_with_drop_outs_the_sum_is_exactly_that_of_those_whose_contributions_came():

@@ -109,11 +109,13 @@ class Protocol:
             if len(contributions) < threshold:
                 few = f"a secure sum of at least {threshold} clients was begun by {len(contributions)}"
                 return integers.met(None, (), stopped=few if contributions else None)
-            gone = self._rehearsal.gone(contributions, key)
+            dropped = self._rehearsal.gone(contributions, key)
+            silent: dict[str, Stage] = {name: "mask" for name, (_, slots) in contributions.items() if not slots[0]}
+            gone = silent | dropped  # zeros would count towards the threshold and hide nobody
             entropy = key.split("entropy").generator().bytes(32)
             terms = self._terms(run, integers.form, threshold, secret(entropy, "terms"))
             done = rehearse(terms, contributions, entropy=entropy, gone=gone)
-            lost = sum(stage in STAGES[:3] for stage in gone.values())
+            lost = sum(stage in STAGES[:3] for stage in dropped.values())
             if done.sum is None:
                 return integers.met(None, (), lost=lost, stopped=f"{done.stopped}")
             return integers.met((done.sum.value, done.sum.slots), done.sum.clients, lost=lost)
