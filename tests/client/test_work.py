@@ -117,6 +117,8 @@ def test_rows_that_are_not_finite_give_zeros_that_count_for_nobody(case, bad):
     )
     assert done.clients == 0 and int(payload.clients) == 0
     assert not np.any(payload.value) and float(payload.weight) == 0
+    with pytest.raises(DataError, match="a secure sum is not told of that by zeros"):
+        work.turn(algorithm, model, data, key=(1, 2), state=None).done(bytes)
 
 
 def test_what_a_client_remembers_travels_through_bytes_and_stays_out_of_the_payload():

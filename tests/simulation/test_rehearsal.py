@@ -161,6 +161,14 @@ def test_zeros_do_not_help_to_open_a_sum_of_too_few():
     assert any("3 clients contributed and it takes 4" in str(reason) for reason in full.failures)
 
 
+@pytest.mark.parametrize("stage", ["confirm", "answer"])
+def test_zeros_do_not_count_though_their_client_was_to_drop_out_later_anyway(stage):
+    chain = Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold=4) >> Mean()
+    later = Rehearsal(**{stage: 0.999})
+    full = shoal.simulate(plan_of(chain, rounds=1), without_data("c1", "c2", "c4"), secure=later, seed=3)
+    assert any("3 clients contributed and it takes 4" in str(reason) for reason in full.failures)
+
+
 def test_with_drop_outs_the_sum_is_exactly_that_of_those_whose_contributions_came():
     rehearsal = Rehearsal(advertise=0.08, share=0.08, mask=0.1, confirm=0.05, answer=0.05)
     plan = plan_of(CHAINS["memory"], rounds=8)

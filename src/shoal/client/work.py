@@ -46,11 +46,16 @@ class Turn:
     state: bytes | None
 
     def done(self, mask: Callable[[Payload], bytes] | None = None) -> Done:
-        """The turn as it is sent: the payload's container, or what `mask` makes of a payload."""
+        """The turn as it is sent: the payload's container, or what `mask` makes of a payload.
+
+        DataError for zeros that `mask` would hide: they would count as a contribution, and hide nobody.
+        """
         clients = int(self.payload.clients.sum())
         if mask is None:
             return Done(*coded(pack_payload(self.payload)), self.state, clients)
         assert isinstance(self.payload, Payload), "a secure sum adds payloads up"
+        if not clients:
+            raise DataError("no finite result came of these rows, and a secure sum is not told of that by zeros")
         return Done(mask(self.payload), "", self.state, clients)
 
 

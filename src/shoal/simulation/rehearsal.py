@@ -111,7 +111,8 @@ class Protocol:
                 return integers.met(None, (), stopped=few if contributions else None)
             dropped = self._rehearsal.gone(contributions, key)
             silent: dict[str, Stage] = {name: "mask" for name, (_, slots) in contributions.items() if not slots[0]}
-            gone = silent | dropped  # zeros would count towards the threshold and hide nobody
+            early = {name: stage for name, stage in dropped.items() if stage in STAGES[:2] or name not in silent}
+            gone = silent | early  # zeros would count towards the threshold and hide nobody
             entropy = key.split("entropy").generator().bytes(32)
             terms = self._terms(run, integers.form, threshold, secret(entropy, "terms"))
             done = rehearse(terms, contributions, entropy=entropy, gone=gone)
