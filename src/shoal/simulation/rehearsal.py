@@ -110,9 +110,11 @@ class Protocol:
                 few = f"a secure sum of at least {threshold} clients was begun by {len(contributions)}"
                 return integers.met(None, (), stopped=few if contributions else None)
             dropped = self._rehearsal.gone(contributions, key)
-            silent: dict[str, Stage] = {name: "mask" for name, (_, slots) in contributions.items() if not slots[0]}
-            early = {name: stage for name, stage in dropped.items() if stage in STAGES[:2] or name not in silent}
-            gone = silent | early  # zeros would count towards the threshold and hide nobody
+            silent = [name for name, (_, slots) in contributions.items() if not slots[0]]
+            gone = dict(dropped)
+            for name in silent:
+                if gone.get(name) not in STAGES[:2]:
+                    gone[name] = "mask"  # zeros would count towards the threshold and hide nobody
             entropy = key.split("entropy").generator().bytes(32)
             terms = self._terms(run, integers.form, threshold, secret(entropy, "terms"))
             done = rehearse(terms, contributions, entropy=entropy, gone=gone)
