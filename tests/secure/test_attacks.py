@@ -17,7 +17,7 @@ from shoal.wire import signing
 from . import twin
 from .adversary import Adversary
 from .forgery import Forger, at, lines
-from .session import SENT, STAGES, TOLD, clients, digest, play, transcript
+from .session import SENT, STAGES, TOLD, act, clients, digest, play, transcript
 
 
 def other_model(group, names):
@@ -202,6 +202,29 @@ def test_a_client_that_is_called_out_of_turn_says_nothing_more(stage):
     assert wrong.stage == "aborted"
     with pytest.raises(SecureSumError, match="is at 'aborted': it is not the turn of 'advertise'"):
         wrong.advertise()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_session_that_is_closed_while_it_works_says_nothing_made_of_erased_secrets(stage):
+    """Here by what signs, in place of another thread: a mask of an erased seed would be one that everybody knows."""
+    group = clients(3)
+    sent = transcript(group)
+    ends = []
+
+    def sign(text):
+        if ends:
+            client.close()
+        return signing.sign(group.identity("b"), text)
+
+    client = group.client("b", sign=sign)
+    for now, told in zip(STAGES, ("", *TOLD.values()), strict=True):
+        if now == stage:
+            ends.append(True)
+            with pytest.raises(SecureSumError, match=f"was ended while it was at '{stage}'"):
+                act(group, client, stage=now, name="b", told=sent.get((told, "b"), b""))
+            break
+        act(group, client, stage=now, name="b", told=sent.get((told, "b"), b""))
+    assert client.stage == "aborted"
 
 
 # -- late and replayed ------------------------------------------------------------------------------------------------

@@ -154,10 +154,13 @@ class ClientSession:
             return encode(msgspec.structs.replace(unsigned, signature=signature))
 
     def close(self) -> None:
-        """Ends the session, wherever it is, and erases its secrets. Twice is once."""
-        self._erase()
+        """Ends the session, wherever it is, and erases its secrets. Twice is once.
+
+        Another thread that is in a stage meanwhile gets an error, and no message made of erased secrets.
+        """
         if self._stage != "done":
             self._stage = "aborted"
+        self._erase()
 
     @contextmanager
     def _turn(self, stage: Stage, following: Stage) -> Generator[None]:
@@ -166,6 +169,8 @@ class ClientSession:
             if self._stage != stage:
                 raise SecureSumError(f"this client's secure sum is at {self._stage!r}: it is not the turn of {stage!r}")
             yield
+            if self._stage != stage:
+                raise SecureSumError(f"this client's secure sum was ended while it was at {stage!r}")
         except BaseException:
             self.close()
             raise
