@@ -76,8 +76,8 @@ def admit(
         )
     if shape is None and len(names) > COMPLETE and terms.corrupt < demand.corrupt:
         raise SecureSumError(
-            f"the sum holds if no more than {terms.corrupt:g} of the clients work with the server, and the owner of this "
-            f"client's data asks for {demand.corrupt:g}"
+            f"the sum holds if no more than {terms.corrupt:g} of the clients work with the server, and the owner of "
+            f"this client's data asks for {demand.corrupt:g}"
         )
     fits = shape or parameters.shape(len(names), threshold=terms.threshold, corrupt=terms.corrupt)
     context = keys.context(terms, fits, advertised)
