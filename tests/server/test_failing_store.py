@@ -23,6 +23,8 @@ SITES = classification(sizes=(8, 8, 8))
 SPARSE = shoal.Remember(shoal.TopK(0.4)) >> shoal.PlainSum() >> shoal.Mean()
 PLAN = shoal.Plan(shoal.FedAvg(models.logistic(4), batch_size=8, aggregation=SPARSE), rounds=3)
 PLAIN = shoal.Plan(shoal.FedAvg(models.logistic(4), batch_size=8), rounds=3)  # its clients remember nothing
+GRID = shoal.Clip(1.0) >> shoal.Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> shoal.Mean()
+MASKED = shoal.Plan(shoal.FedAvg(models.logistic(4), batch_size=8, aggregation=GRID), rounds=3)
 RULES = Rules(at_least=3)
 AGAIN = {"store", "busy", "disk-full"}
 
@@ -92,12 +94,12 @@ class Patient:
         return again
 
 
-async def ran(store, blobs, *, seed=3):
+async def ran(store, blobs, *, plan=PLAN, seed=3):
     """A run from beginning to end; the model, the rows of its tasks, and the blobs that are left."""
     coordinator = Coordinator(store, blobs, federation="testing")
-    await coordinator.start([PLAN])
-    fleet = Fleet(Patient(coordinator), PLAN, {name: SITES[name] for name in SITES.names})
-    run = await Patient(coordinator).submit(PLAN, name="run", rules=RULES, seed=seed)
+    await coordinator.start([plan])
+    fleet = Fleet(Patient(coordinator), plan, {name: SITES[name] for name in SITES.names})
+    run = await Patient(coordinator).submit(plan, name="run", rules=RULES, seed=seed)
     if isinstance(blobs, FullAtTimes):
         blobs.full = 3
     fleet.start()
@@ -132,8 +134,8 @@ def writes(tmp_path_factory):
     return store.writes
 
 
-def check(store, blobs, wanted):
-    vector, rows, left = asyncio.run(ran(store, blobs))
+def check(store, blobs, wanted, plan=PLAN):
+    vector, rows, left = asyncio.run(ran(store, blobs, plan=plan))
     store.close()
     assert np.array_equal(vector, wanted)
     assert Counter(rows) == Counter((round, name) for round in range(3) for name in SITES.names)
@@ -145,6 +147,14 @@ def check(store, blobs, wanted):
 def test_a_transaction_that_fails_is_as_if_it_never_was_or_never_failed(kind, place, writes, wanted, tmp_path):
     number = 2 + int(place * (writes - 2))  # the first one submits the run
     check(Failing(open_store("memory:"), **{kind: [number]}), Blobs(tmp_path), wanted)
+
+
+@pytest.mark.parametrize("kind", ["undone", "done"])
+@pytest.mark.parametrize("place", [0.1, 0.25, 0.4, 0.5, 0.65, 0.8, 0.95])
+def test_in_the_middle_of_a_secure_sum_too(kind, place, tmp_path):
+    number = 8 + int(place * 60)  # after the run and its clients are known, and before its end
+    wanted = shoal.simulate(MASKED, SITES, seed=3, runtime="local", progress="off")
+    check(Failing(open_store("memory:"), **{kind: [number]}), Blobs(tmp_path), np.asarray(wanted.vector), MASKED)
 
 
 def test_many_that_fail_in_a_row_are_waited_for(writes, wanted, tmp_path):

@@ -58,6 +58,7 @@ class SecureRun:
     def __init__(self, services: Services, facts: RunFacts, take: Take) -> None:
         self._services, self._facts, self._take = services, facts, take
         self._attempt: Attempt | None = None
+        self._why_not = _over()  # what is said where no attempt is open
         self._of: dict[str, str] = {}  # the clients of the attempt, by task
 
     # what happens to the run
@@ -114,8 +115,9 @@ class SecureRun:
 
     def ended(self, error: ServerError | None = None) -> None:
         """The attempt is over, or the run is built anew; whoever waits is told."""
+        self._why_not = error or _over()
         if self._attempt is not None:
-            self._attempt.end(error or ServerError("this attempt at a round is over", code="secure-over"))
+            self._attempt.end(self._why_not)
         self._attempt, self._of = None, {}
 
     def answer_all(self) -> None:
@@ -128,6 +130,7 @@ class SecureRun:
     async def restore(self, record: Record) -> None:
         """Takes up the session of the open attempt as it was made durable."""
         if record.terms is None or record.saved.cohort is None:
+            self._why_not = _over()
             return
         terms = msgspec.msgpack.decode(record.terms, type=Terms)
         attempt = self._new(terms, _form(self._facts.plan, clients=record.saved.cohort), record.steps)
@@ -135,7 +138,7 @@ class SecureRun:
             self._of[row.task] = row.client
             attempt.invite(row.client, row.task)
         await self._services.thread(attempt.restore)
-        self._attempt = attempt
+        self._attempt, self._why_not = attempt, _over()
         for row in record.saved.tasks:
             if row.status not in ("issued", "counted"):
                 attempt.leaves(row.client)
@@ -162,8 +165,10 @@ class SecureRun:
     async def step(self, client: str, task: str, message: SecureStep) -> SecureNext:
         """Takes a client's message of a stage; what it is sent after it."""
         owner = self._of.get(task)
-        if self._attempt is None or owner is None:
-            raise ServerError("there is no secure sum for this task any more", code="secure-over")
+        if self._attempt is None:
+            raise self._why_not
+        if owner is None:
+            raise _over()
         if owner != client:
             raise ServerError(f"{task} is another client's task", code="not-yours")
         return SecureNext(message=await self._attempt.step(client, message))
@@ -171,7 +176,7 @@ class SecureRun:
     async def look(self, client: str, message: Result) -> None:
         """Adds a masked contribution to the sum of its round; WireError if it is none."""
         if self._attempt is None:
-            raise ServerError("there is no secure sum for this task any more", code="secure-over")
+            raise self._why_not
         await self._attempt.contribute(client, message)
 
     async def total(self, rows: Sequence[Row]) -> Payload | None:
@@ -179,6 +184,10 @@ class SecureRun:
         if self._attempt is None:
             return None
         return await self._attempt.total({row["client"]: manifest_of_row(row) for row in rows})
+
+
+def _over() -> ServerError:
+    return ServerError("the secure sum of this task is over", code="secure-over")
 
 
 def _form(plan: Plan, *, clients: int) -> Form:
