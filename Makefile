@@ -22,7 +22,7 @@ bench: .venv/with-torch
 	$(BIN)/python -m benchmarks network
 	$(BIN)/python -m benchmarks secure
 clean:
-	rm -rf .venv
+	rm -rf .venv .jax_cache
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Shoal needs Python 3.11 or newer; try  make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -33,6 +33,10 @@ if FLAGS is None:  # programs that tests start are compiled as users' are
     del os.environ["XLA_FLAGS"]
 else:
     os.environ["XLA_FLAGS"] = FLAGS
+# Processes that test at the same time, and the next run, take what one of them has compiled.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).with_name(".jax_cache")))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def is_as_shown(example: Example) -> str:
