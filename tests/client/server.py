@@ -22,6 +22,7 @@ from shoal.wire.messages import (
     Orders,
     Problem,
     Result,
+    SecureStep,
     ServerInfo,
     Session,
     Upload,
@@ -59,6 +60,7 @@ class Server:
         self.token, self.clients = "one-time", {}
         self.runs, self.tasks, self.blobs = [], [], {}
         self.results, self.verdicts, self.declined, self.offered = {}, {}, {}, {}
+        self.sums = {}
         self.faults, self.requests, self.check_ins = {}, [], []
         self.newest = {}
         self.lock = threading.RLock()
@@ -112,7 +114,11 @@ class Server:
             return self.part(task, int(what.removeprefix("parts/")), body)
         if what == "report":
             return self.report(task, decode(body, Result))
+        if what == "secure":
+            return self.secure(task, decode(body, SecureStep))
         self.declined[task] = decode(body, Declined)
+        if task in self.verdicts:
+            return encode(self.verdicts[task])
         self.tasks = [t for t in self.tasks if t.task != task]
         return encode(Verdict(verdict="cancelled"))
 
@@ -200,9 +206,16 @@ class Server:
         else:
             data = result.inline
         assert blob_id(manifest_of(data, coding=result.manifest.coding)) == blob_id(result.manifest)
+        if result.secure is not None:
+            self.sums[task].report(result.secure, data)
         self.results[task] = result.manifest, data
         self.verdicts[task] = Verdict(verdict="counted")
         return encode(self.verdicts[task])
+
+    def secure(self, task, step):
+        if task not in self.sums:
+            raise Refusal(409, "secure-over", "this round's secure sum is over")
+        return encode(self.sums[task].step(step.stage, step.message))
 
     @contextmanager
     def serving(self, wrap=lambda sock: sock):
