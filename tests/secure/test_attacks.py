@@ -160,6 +160,17 @@ def test_two_lists_of_keys_make_boxes_that_cannot_be_opened():
     assert caught.value.culprit == "a"
 
 
+def test_a_client_with_masks_for_a_few_is_in_no_sum_with_others():
+    """Else those few could leave, and nobody's mask but its own would be on its contribution."""
+    group = clients(5)
+    group = replace(group, demand=Demand(clients=2, threshold=0.1))
+    adversary = Adversary(group)
+    adversary.share()
+    adversary.clients["a"].mask(adversary.inbox("a", shared="abc"), group.value("a"), group.slots("a"))
+    with pytest.raises(SecureSumError, match="of which it said before that they had left"):
+        adversary.confirm("a", "ade")
+
+
 def test_clients_that_are_told_of_different_survivors_answer_nothing():
     adversary = Adversary(clients(4))
     adversary.share()
