@@ -39,8 +39,6 @@ STEP_S = 20.0
 """How long the server holds a message of a stage, at most, while others are waited for."""
 IDLE_S = 0.2
 """The least time between two times that it is said."""
-LEAST_CORRUPT = 0.05
-"""A graph of neighbours is for at least this fraction of clients that work together with the server."""
 
 Stage = Literal["advertise", "share", "mask", "confirm", "answer"]
 Say = Callable[[Stage, bytes], bytes]
@@ -71,21 +69,28 @@ def terms_of(task: Task, plan: Plan, *, federation: str, model: Any, demand: Dem
         terms = msgspec.msgpack.decode(task.secure, type=Terms)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         raise SecureSumError("what the server says of this secure sum is damaged") from None
-    aggregation = plan.algorithm.aggregation
-    assert isinstance(aggregation.meeting, SecureSum)
-    least = form_of(aggregation, plan.algorithm.layout, notes={}, clients=max(demand.clients, terms.threshold))
+    meeting = plan.algorithm.aggregation.meeting
+    assert isinstance(meeting, SecureSum)
+    form = _form(plan, clients=max(demand.clients, meeting.threshold))
     given = {
         "federation": federation, "run": task.run, "round": task.round, "model": hashlib.sha256(model).digest(),
-        "plan": bytes.fromhex(plan.digest()), "size": least.size, "threshold": aggregation.meeting.threshold,
+        "plan": bytes.fromhex(plan.digest()), "size": form.size, "slots": form.slots, "threshold": meeting.threshold,
     }  # fmt: skip
     for name, value in given.items():
         if getattr(terms, name) != value:
-            raise SecureSumError(f"the server says of this secure sum another {name} than this site's task gives")
-    if terms.bits < least.bits:
+            raise SecureSumError(f"what the server says of this secure sum is not what the task gives, in its {name}")
+    if terms.bits < form.bits:
         raise SecureSumError(f"the server says {terms.bits} bits, in which the sum of this plan does not fit")
-    if terms.corrupt < LEAST_CORRUPT:
-        raise SecureSumError(f"the server says that under {LEAST_CORRUPT:.0%} of the clients may work together with it")
     return terms
+
+
+def _form(plan: Plan, *, clients: int) -> Form:
+    """What a contribution to a sum of so many clients looks like; SecureSumError if none can be."""
+    algorithm = plan.algorithm
+    try:
+        return form_of(algorithm.aggregation, algorithm.layout, notes=notes_of(algorithm), clients=clients)
+    except SettingError as error:
+        raise SecureSumError(str(error)) from error
 
 
 class Part:
@@ -107,7 +112,7 @@ class Part:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-        value, slots = to_ring(payload, self._form())
+        value, slots = to_ring(payload, replace(_form(self._plan, clients=self._clients), bits=self._terms.bits))
         self.message, body = self._session.mask(self._inbox, value, slots)
         return bytes(body)
 
@@ -152,24 +157,6 @@ class Part:
             told(0, str(error))
         finally:
             self.close()
-
-    def _form(self) -> Form:
-        """What a contribution looks like; SecureSumError if the server's word is another than the plan's."""
-        algorithm = self._plan.algorithm
-        notes = notes_of(algorithm)
-        try:
-            form = form_of(algorithm.aggregation, algorithm.layout, notes=notes, clients=self._clients)
-        except SettingError as error:
-            raise SecureSumError(str(error)) from error
-        if form.slots != self._terms.slots:
-            raise SecureSumError(
-                f"the server says {self._terms.slots} sums beside the value, and this contribution has {form.slots}"
-            )
-        if form.bits > self._terms.bits:
-            raise SecureSumError(
-                f"the server says {self._terms.bits} bits, in which the sum of {self._clients} clients does not fit"
-            )
-        return replace(form, bits=self._terms.bits)
 
 
 class Sums:
