@@ -54,14 +54,16 @@ class Sized:
 class Cost:
     """What a session cost, CPU seconds: a client on average, of that its signatures, and the server.
 
-    `receiving_s` is for one upload; `ending_s` from the last upload to the sum, of that `unmasking_s` from the last
-    answer. `streams` were expanded in it. `wire_bytes` is all that the first client was sent and sent.
+    `receiving_s` is for one upload; `ending_s` from the last upload to the sum, of that `checking_s` for the signatures
+    of confirmations and answers, and `unmasking_s` from the last answer. `streams` were expanded in it. `wire_bytes` is
+    all that the first client was sent and sent.
     """
 
     client_s: float = 0.0
     signatures_s: float = 0.0
     receiving_s: float = 0.0
     ending_s: float = 0.0
+    checking_s: float = 0.0
     unmasking_s: float = 0.0
     streams: int = 0
     wire_bytes: int = 0
@@ -142,11 +144,13 @@ class _Play:
         both = sum(spent["client " + stage] / self.sized.clients for stage in STAGES[:2])
         rest = sum(spent["client " + stage] / there for stage in STAGES[2:])
         ending = spent["mask ended"] + spent["confirm"] + spent["confirm ended"] + spent["answer"] + spent["closing"]
+        made, checked = self._signatures()
         return Cost(
             client_s=both + rest,
-            signatures_s=self._signatures(),
+            signatures_s=len(STAGES) * made + self.verified * checked,
             receiving_s=spent["mask"] / there,
             ending_s=ending,
+            checking_s=2 * there * checked,
             unmasking_s=spent["closing"],
             streams=self.streams,
             wire_bytes=self.wire + len(msgspec.msgpack.encode(self.terms)),
@@ -177,8 +181,8 @@ class _Play:
         self.streams = there + sum(shared)
         self.verified = self.sized.shape.neighbours
 
-    def _signatures(self) -> float:
-        """CPU seconds of a client's signatures: it makes one a stage, and checks others'."""
+    def _signatures(self) -> tuple[float, float]:
+        """CPU seconds of making a signature, and of checking one."""
         text = b"text" * 50
         signature, times = self.identity.sign(text), 50
         with self.meter("signing"):
@@ -187,8 +191,7 @@ class _Play:
         with self.meter("verifying"):
             for _ in range(times):
                 keys.verify(self.roster[self.sized.names[0]], signature, text)
-        made, checked = self.meter.seconds["signing"] / times, self.meter.seconds["verifying"] / times
-        return len(STAGES) * made + self.verified * checked
+        return self.meter.seconds["signing"] / times, self.meter.seconds["verifying"] / times
 
 
 def _digest(*words: str) -> bytes:
