@@ -8,15 +8,12 @@ If the store fails, the run is built anew from what is durable, as after a resta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from shoal.aggregation import Bag, Payload, SecureSum
 from shoal.errors import SecureSumError, ServerError, ShoalError, StoreError
 from shoal.key import Key
-from shoal.rounds.buffered import BufferedMachine
 from shoal.rounds.events import (
     Abandoned,
     Became,
@@ -36,11 +33,11 @@ from shoal.rounds.events import (
     Tick,
     Undone,
 )  # fmt: skip
-from shoal.rounds.machine import Machine
-from shoal.rounds.synchronous import RunMachine
 from shoal.server import closing, logs
 from shoal.server.ending import Ended, ended
+from shoal.server.jobs import Jobs
 from shoal.server.keeping import Kept
+from shoal.server.kinds import machine_of, sums_of
 from shoal.server.records import (
     Contribution,
     Record,
@@ -51,15 +48,13 @@ from shoal.server.records import (
     writes_of,
 )  # fmt: skip
 from shoal.server.results import Results
-from shoal.server.secure_run import SecureRun
 from shoal.server.services import Services
-from shoal.server.sums import Looks, RoundSum, Work
+from shoal.server.sums import Work
 from shoal.server.tasks import Held, Tasks
 from shoal.store.faults import point
-from shoal.store.store import Row, Write
+from shoal.store.store import Write
 from shoal.wire.blobs import blob_id
 from shoal.wire.messages import Manifest, RunInfo, SecureNext, SecureStep, Task
-from shoal.wire.payloads import payload_schema
 from shoal.wire.plans import plan_bytes
 
 FIRST_S, MOST_S = 0.2, 30.0
@@ -72,22 +67,18 @@ class Conductor:
     def __init__(self, services: Services, facts: RunFacts, model: closing.Model, stored: Stored) -> None:
         self.facts, self._services = facts, services
         self._algorithm: Work = facts.plan.algorithm
-        self._schema = payload_schema(self._algorithm)
         self._kept = Kept(services, model, stored)
         self._current: dict[str, str] = {}
         self._tasks = Tasks()
-        masked = isinstance(self._algorithm.aggregation.meeting, SecureSum)
-        self._secure = SecureRun(services, facts, self._take) if masked else None
-        looks = self._secure or Looks(services, self._algorithm, self._schema)
-        self.results = Results(services, facts.run, self._tasks, looks=looks, handle=self._handle)
+        self._jobs = Jobs(facts.run)
+        self._sums = sums_of(facts, services, take=self._take, spawn=self._jobs.spawn)
+        self.results = Results(services, facts.run, self._tasks, looks=self._sums, handle=self._handle)
         self._seen: set[str] = set()
         self._counted: dict[str, Manifest] = {}
-        self._sum = RoundSum(services, self._algorithm, self._schema)
         self._step = self._life = self._failures = 0
         self._ready = False
         self._timer: asyncio.TimerHandle | None = None
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._machine = self._new_machine()
+        self._machine = machine_of(self.facts)
 
     # what the coordinator asks
 
@@ -119,7 +110,7 @@ class Conductor:
         if self.status in ("open", "pausing") and len(self._tasks):
             names = ", ".join(sorted(held.client for held in self._tasks)[:5])
             return f"round {self.round + 1} waits for {len(self._tasks)} results: {names}"
-        if self._secure is not None and (silent := self._secure.waits_for()):
+        if silent := self._sums.waits_for():
             return f"round {self.round + 1} waits for {len(silent)} clients to unmask its sum: {', '.join(silent[:5])}"
         return ""
 
@@ -152,14 +143,11 @@ class Conductor:
         """Takes a client's message of its round's secure sum; what it is sent after it."""
         if not self._ready:
             raise _unavailable()
-        if self._secure is None:
-            raise ServerError("this run has no secure sum", code="secure-over")
-        return await self._secure.step(client, task, message)
+        return await self._sums.step(client, task, message)
 
     def answer_all(self) -> None:
         """Whoever waits for others in a secure sum is answered."""
-        if self._secure is not None:
-            self._secure.answer_all()
+        self._sums.answer_all()
 
     def seen(self, client: str) -> asyncio.Future[None] | None:
         """A client would take a task. What to wait for before it is told of one."""
@@ -185,9 +173,7 @@ class Conductor:
         """Ends what is under way, after the results that are being taken; everything durable stays."""
         await self.results.settled()
         self._end_life()
-        for job in list(self._jobs):
-            job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.stop()
 
     # events and effects
 
@@ -218,8 +204,7 @@ class Conductor:
         discarded: tuple[str, ...] = ()
         for effect in effects:
             writes.extend(writes_of(effect, self.facts, self._services, attempt=self._machine.attempt, given=given))
-            if self._secure is not None:
-                writes.extend(self._secure.follow(effect, kept=self._kept))
+            writes.extend(self._sums.follow(effect, sent=self._kept.stored[1]))
             match effect:
                 case Issued():
                     self._issue(effect)
@@ -234,7 +219,7 @@ class Conductor:
                     pass
         point("effects-before")
         durable = self._durable(self._write(*writes), effects, woken, discarded, self._life)
-        return self._keep(asyncio.ensure_future(durable))
+        return self._jobs.spawn(durable)
 
     def _write(self, *writes: Write) -> asyncio.Future[None]:
         """One transaction, durable only if everything before it is: else the run would go on from what never was."""
@@ -258,14 +243,14 @@ class Conductor:
             match effect:
                 case Issued(task):
                     self._tasks.told(task)
-                case Settled(task, status):
-                    self._fold(task, status)
+                case Settled(task, "counted"):
+                    self._sums.durable(effect, self._counted[task])
+                case Settled() | Opened():
+                    self._sums.durable(effect, None)
                 case Abandoned():
                     self._services.let_go(*self._uncounted(discarded))
-                case Opened():
-                    self._sum = self._new_sum()
                 case Close(round, tasks):
-                    self._spawn(self._close(round, tasks, life))
+                    self._jobs.spawn(self._close(round, tasks, life))
                 case Became(status):
                     self._services.changed(self.facts.run, status)
         for client in woken:
@@ -276,19 +261,13 @@ class Conductor:
         found = (self._counted.pop(task, None) for task in tasks)
         return [manifest for manifest in found if manifest is not None]
 
-    def _fold(self, task: str, status: str) -> None:
-        """Adds a contribution to the round's sum as soon as its turn comes."""
-        if self.facts.rules.buffer is None and self._secure is None:
-            counted = (task, self._counted[task]) if status == "counted" else None
-            self._spawn(self._sum.settled(int(task.rpartition("-")[2]), counted))
-
     def _issue(self, effect: Issued, *, durable: bool = False) -> None:
         key = Key.from_seed(self.facts.seed).split("round", effect.round).split("client", effect.client)
         message = Task(
             task=effect.task, run=self.facts.run, plan_digest=self.facts.plan.digest(), round=effect.round,
             key=(int(key.high), int(key.low)), model=self._kept.stored[1], inline=self._kept.inline,
             state_of=self._current.get(effect.client), seconds_left=self.facts.rules.deadline_s,
-            most_bytes=self.results.most_bytes, secure=self._secure.issued(effect) if self._secure else None,
+            most_bytes=self.results.most_bytes, secure=self._sums.issued(effect),
         )  # fmt: skip
         self._tasks.add(Held(effect.client, message, self._now() + self.facts.rules.deadline_s, durable))
         self._seen.discard(effect.client)
@@ -305,17 +284,17 @@ class Conductor:
 
     async def _close(self, round: int, tasks: tuple[str, ...], life: int) -> None:
         """From the sum to the next model; then the machine goes on."""
-        attempt, secure = self._machine.attempt, self._secure
+        attempt = self._machine.attempt
         try:
             end = await ended(
-                self._services, self.facts, self._kept, round=round, attempt=attempt, tasks=tasks, adds=self._adds
-            )
-            if secure is not None:
-                await self._kept.prepare(end.outcome.model, end.made)
+                self._services, self.facts, self._kept, round=round, attempt=attempt, tasks=tasks,
+                adds=self._sums.total,
+            )  # fmt: skip
+            await self._sums.prepare(end.outcome.model, end.made[1])
             point("model-on-disk")
             if life != self._life:
                 return
-            await self._write(*end.writes, *(secure.forgotten(round) if secure is not None else ()))
+            await self._write(*end.writes, *self._sums.forgotten(round))
         except (StoreError, OSError) as error:
             self._failed(error, life)
             return
@@ -334,18 +313,12 @@ class Conductor:
         """After a round is closed for good."""
         over = (*self._kept.go_on(end.outcome.model, end.made), *self._uncounted(tasks))
         self._current |= end.released
-        self._sum, self._failures = self._new_sum(), 0
-        if self._secure is not None:
-            self._secure.ended()
+        self._failures = 0
+        self._sums.ended()
         written = self._handle(Closed(round))
         self._services.let_go(*over)
         if written is not None:
             await asyncio.gather(written, return_exceptions=True)
-
-    async def _adds(self, rows: Sequence[Row]) -> Payload | Bag | None:
-        if self._secure is not None:
-            return await self._secure.total(rows)
-        return await self._sum.of([(row["id"], manifest_of_row(row), row["scale"]) for row in rows])
 
     def _broke(self, error: Exception, life: int) -> None:
         """The sum cannot become a model: the run fails, and says why."""
@@ -364,9 +337,8 @@ class Conductor:
         services, buffered = self._services, self.facts.rules.buffer is not None
         record = await services.thread(lambda: read_record(services.store, self.facts.run, buffered=buffered))
         models = await self._kept.restore(record.stored, self._algorithm, seed=self.facts.seed)
-        if self._secure is not None:
-            await self._kept.prepare(self._kept.model, self._kept.stored)
-            await self._secure.restore(record)
+        await self._sums.prepare(self._kept.model, self._kept.stored[1])
+        await self._sums.restore(record)
         issued = {row["id"] for row in record.rows if row["status"] == "issued"}  # these are reported again
         closed = (manifest for task, manifest in self._counted.items() if task not in issued)
         over = (*models, *closed)
@@ -374,7 +346,7 @@ class Conductor:
         self._counted = {row["id"]: manifest_of_row(row) for row in record.rows if row["status"] == "counted"}
         self._tasks.clear()
         self._seen = set()
-        self._machine, self._sum = self._new_machine(), self._new_sum()
+        self._machine = machine_of(self.facts)
         self._ready = True
         services.let_go(*over)
         await self._go_on_from(record)
@@ -387,10 +359,9 @@ class Conductor:
             if task.status == "issued":
                 self._issue(Issued(task.task, task.client, task.round, task.attempt, task.position), durable=True)
             elif saved.cohort is not None:
-                self._fold(task.task, task.status)
+                self._sums.durable(Settled(task.task, task.status), self._counted.get(task.task))
         self._set_timer()
-        if self._secure is not None:
-            self._secure.go_on()
+        self._sums.go_on()
         if effects:
             await asyncio.gather(self._carry_out(effects), return_exceptions=True)
 
@@ -400,7 +371,7 @@ class Conductor:
             return
         logs.failure("a run is built anew from its store", error, run=self.facts.run)
         self._end_life()
-        self._spawn(self._anew())
+        self._jobs.spawn(self._anew())
 
     async def _anew(self) -> None:
         while True:
@@ -415,22 +386,11 @@ class Conductor:
     def _end_life(self) -> None:
         self._life += 1
         self._ready = False
-        if self._secure is not None:
-            self._secure.ended(_unavailable())
+        self._sums.ended(_unavailable())
         if self._timer is not None:
             self._timer.cancel()
 
     # small things
-
-    def _new_sum(self) -> RoundSum:
-        return RoundSum(self._services, self._algorithm, self._schema)
-
-    def _new_machine(self) -> Machine:
-        facts = self.facts
-        if facts.rules.buffer is not None:
-            return BufferedMachine(facts.run, rules=facts.rules, rounds=facts.plan.rounds)
-        key = Key.from_seed(facts.seed)
-        return RunMachine(facts.run, rules=facts.rules, sampler=facts.plan.sampler, rounds=facts.plan.rounds, key=key)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -438,20 +398,6 @@ class Conductor:
         due = self._machine.due()
         if due is not None:
             self._timer = asyncio.get_running_loop().call_at(due, lambda: self._handle(Tick()))
-
-    def _spawn(self, job: Coroutine[Any, Any, None]) -> None:
-        self._keep(asyncio.ensure_future(job))
-
-    def _keep(self, job: asyncio.Task[None]) -> asyncio.Task[None]:
-        self._jobs.add(job)
-        job.add_done_callback(self._ended)
-        return job
-
-    def _ended(self, job: asyncio.Task[None]) -> None:
-        self._jobs.discard(job)
-        error = None if job.cancelled() else job.exception()
-        if error is not None and not isinstance(error, ShoalError | OSError):
-            logs.failure("a job of a run failed", error, run=self.facts.run)
 
 
 def _unavailable() -> ServerError:

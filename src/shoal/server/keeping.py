@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from shoal.server import closing
 from shoal.server.records import Stored
 from shoal.server.services import Services
@@ -18,7 +16,6 @@ class Kept:
         self._services = services
         self.model, self.stored, self.inline = model, stored, _inline(model, stored)
         self._making: tuple[Manifest, ...] = ()
-        self._digest: tuple[Manifest, bytes] | None = None
 
     def needs(self) -> tuple[Manifest, ...]:
         """Its blobs, and those of the model that is being made."""
@@ -29,16 +26,6 @@ class Kept:
         made = self._making = await self._services.thread(closing.manifests, model)
         await self._services.move(closing.keep, model, self._services.blobs)
         return made
-
-    async def prepare(self, model: closing.Model, stored: Stored) -> None:
-        """Computes the digest of what clients of a model are sent, before it is asked for."""
-        sent = await self._services.thread(lambda: hashlib.sha256(model.call()).digest())
-        self._digest = stored[1], sent
-
-    def digest(self) -> bytes:
-        """SHA-256 of the container that clients are sent, 32 bytes. It was prepared."""
-        assert self._digest is not None and self._digest[0] == self.stored[1]
-        return self._digest[1]
 
     def go_on(self, model: closing.Model, made: Stored) -> Stored:
         """Takes the next model's place; the blobs of the one before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 
@@ -14,13 +15,13 @@ from shoal.rounds.events import Abandoned, Effect, Issued, Opened, Settled, Task
 from shoal.rounds.rules import Rules
 from shoal.secure.contribution import Form, form_of
 from shoal.secure.terms import Terms
-from shoal.server.keeping import Kept
+from shoal.server.closing import Model
 from shoal.server.records import Record, RunFacts, manifest_of_row
 from shoal.server.secure import Attempt, Take
 from shoal.server.services import Services
 from shoal.store.store import Row, Write
 from shoal.turns import notes_of
-from shoal.wire.messages import Result, SecureNext, SecureStep
+from shoal.wire.messages import Manifest, Result, SecureNext, SecureStep
 
 MOST_ASKED = 1.5
 """More clients than this times a cohort are not asked: more than half of those whose keys are known must be in the sum,
@@ -53,15 +54,21 @@ def check_secure(plan: Plan, rules: Rules) -> None:
 
 
 class SecureRun:
-    """Holds the session of the attempt that is open, if one is. It looks at results as `Looks` does at plain ones."""
+    """The sums of a run whose server sees no contribution: it holds the session of the attempt that is open."""
 
     def __init__(self, services: Services, facts: RunFacts, take: Take) -> None:
         self._services, self._facts, self._take = services, facts, take
         self._attempt: Attempt | None = None
         self._why_not = _over()  # what is said where no attempt is open
         self._of: dict[str, str] = {}  # the clients of the attempt, by task
+        self._digests: dict[Manifest, bytes] = {}
 
     # what happens to the run
+
+    async def prepare(self, model: Model, sent: Manifest) -> None:
+        """Computes the digest of what clients of a model are sent, to which masks are bound, before it is used."""
+        digest = await self._services.thread(lambda: hashlib.sha256(model.call()).digest())
+        self._digests = dict([*self._digests.items(), (sent, digest)][-2:])  # of this model, and of the one before
 
     def _opened(self, effect: Opened, *, model: bytes) -> list[Write]:
         """A new session. `model` is the digest of what its clients are sent."""
@@ -86,11 +93,11 @@ class SecureRun:
         self._attempt.invite(effect.client, effect.task)
         return msgspec.msgpack.encode(self._attempt.terms)
 
-    def follow(self, effect: Effect, *, kept: Kept) -> list[Write]:
-        """What makes durable what an effect means for the run's sums."""
+    def follow(self, effect: Effect, *, sent: Manifest) -> list[Write]:
+        """What makes durable what an effect means for the run's sums. `sent` is the blob that clients are sent."""
         match effect:
             case Opened():
-                return self._opened(effect, model=kept.digest())
+                return self._opened(effect, model=self._digests[sent])
             case Settled(task, status):
                 return self._settled(task, status)
             case Abandoned(round):
@@ -119,6 +126,9 @@ class SecureRun:
         if self._attempt is not None:
             self._attempt.end(self._why_not)
         self._attempt, self._of = None, {}
+
+    def durable(self, effect: Effect, counted: Manifest | None) -> None:
+        """Nothing: what came is added already."""
 
     def answer_all(self) -> None:
         """Whoever waits is answered."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from shoal.aggregation import Bag, Payload
 from shoal.algorithms import Algorithm
-from shoal.errors import WireError
+from shoal.errors import ServerError, WireError
+from shoal.rounds.events import Effect, Issued, Opened, Settled
+from shoal.server.closing import Model
 from shoal.server.folding import Total, side_by_side
+from shoal.server.records import Record, manifest_of_row
 from shoal.server.services import Services
 from shoal.store.blob_store import BlobStore
+from shoal.store.store import Row, Write
 from shoal.wire.blobs import blob_id, raw_chunks
-from shoal.wire.messages import Manifest, Result
+from shoal.wire.messages import Manifest, Result, SecureNext, SecureStep
 from shoal.wire.payloads import PayloadCheck
 from shoal.wire.tensors import Schema
 
@@ -39,24 +43,6 @@ def check(algorithm: Work, schema: Schema, blobs: BlobStore, manifest: Manifest)
         looked.feed(chunk)
     looked.finish()
     return looked.clients
-
-
-class Looks:
-    """Looks at results that the server sees one by one."""
-
-    def __init__(self, services: Services, algorithm: Work, schema: Schema) -> None:
-        self._services, self._algorithm, self._schema = services, algorithm, schema
-
-    @property
-    def most_bytes(self) -> int:
-        """The largest result."""
-        return self._schema.most_bytes
-
-    async def look(self, client: str, message: Result) -> None:
-        """WireError if a result, whose blob is there, is not to count."""
-        services = self._services
-        if not await services.move(check, self._algorithm, self._schema, services.blobs, message.manifest):
-            raise WireError("it counts for no client: the data or the training were not finite")
 
 
 class RoundSum:
@@ -109,3 +95,79 @@ class RoundSum:
             self._total, self._folded = Total(self._schema), []
             raise
         self._folded.append(task)
+
+
+class PlainSums:
+    """The sums of a run whose server sees contributions one by one."""
+
+    def __init__(
+        self, services: Services, algorithm: Work, schema: Schema, *, buffered: bool,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:  # fmt: skip
+        self._services, self._algorithm, self._schema = services, algorithm, schema
+        self._buffered, self._spawn = buffered, spawn
+        self._sum = self._new()
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest result."""
+        return self._schema.most_bytes
+
+    async def look(self, client: str, message: Result) -> None:
+        """WireError if a result, whose blob is there, is not to count."""
+        services = self._services
+        if not await services.move(check, self._algorithm, self._schema, services.blobs, message.manifest):
+            raise WireError("it counts for no client: the data or the training were not finite")
+
+    def durable(self, effect: Effect, counted: Manifest | None) -> None:
+        """Adds a contribution to the round's sum as soon as its turn comes."""
+        match effect:
+            case Opened():
+                self._sum = self._new()
+            case Settled(task) if not self._buffered:
+                known = None if counted is None else (task, counted)
+                self._spawn(self._sum.settled(int(task.rpartition("-")[2]), known))
+            case _:
+                pass
+
+    async def total(self, rows: Sequence[Row]) -> Payload | Bag | None:
+        """The sum of the contributions in rows of tasks, in this order; None if there are none."""
+        return await self._sum.of([(row["id"], manifest_of_row(row), row["scale"]) for row in rows])
+
+    def ended(self, error: ServerError | None = None) -> None:
+        """The round is over, or the run is built anew."""
+        self._sum = self._new()
+
+    async def prepare(self, model: Model, sent: Manifest) -> None:
+        """Nothing: contributions are not bound to what clients were sent."""
+
+    async def restore(self, record: Record) -> None:
+        """Nothing: contributions are added up again as they are told."""
+
+    def go_on(self) -> None:
+        """Nothing: nobody waits for others."""
+
+    def follow(self, effect: Effect, *, sent: Manifest) -> list[Write]:
+        """Nothing: a contribution's row says all of it."""
+        return []
+
+    def issued(self, effect: Issued) -> None:
+        """Nothing: a task has no terms."""
+
+    def forgotten(self, round: int) -> list[Write]:
+        """Nothing."""
+        return []
+
+    def waits_for(self) -> tuple[str, ...]:
+        """Nobody: what is counted is added up."""
+        return ()
+
+    def answer_all(self) -> None:
+        """Nobody waits."""
+
+    async def step(self, client: str, task: str, message: SecureStep) -> SecureNext:
+        """ServerError: this run has no secure sum."""
+        raise ServerError("this run has no secure sum", code="secure-over")
+
+    def _new(self) -> RoundSum:
+        return RoundSum(self._services, self._algorithm, self._schema)
