@@ -18,13 +18,19 @@ from shoal.cli.picture import check_picture
 from shoal.data.hospitals import HOSPITALS
 from shoal.demos import deployed_report, report
 from shoal.demos.hospitals import study
-from shoal.demos.hospitals_network import Deployed, federate
+from shoal.demos.hospitals_network import Deployed, Stage, federate
 from shoal.errors import MissingExtraError, SettingError
 
 
 def command(
     rounds: Annotated[int, typer.Option(help="Rounds of training.")] = 50,
     folder: Annotated[Path | None, typer.Option(help="Keep every file of server and hospitals here.")] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="The server sees sums of hospitals, not each one's.")
+    ] = False,
+    kill: Annotated[
+        Stage | None, typer.Option(help="With --secure: kill one hospital in the middle, before it says this.")
+    ] = None,
     simulated: Annotated[bool, typer.Option("--simulate", help="No network: every way to train, many splits.")] = False,
     seeds: Annotated[int | None, typer.Option(help="Random splits to average over, with --simulate: 10.")] = None,
     png: Annotated[Path | None, typer.Option(help="Where --simulate saves its picture: hospitals.png.")] = None,
@@ -33,19 +39,23 @@ def command(
     """Four real hospitals learn to recognise heart disease, over TLS, each a process with its own data and policy."""
     if rounds < 1:
         raise SettingError(f"a plan has at least one round, not {rounds}")
-    if simulated and folder is not None:
-        raise SettingError("--folder is for the hospitals over a network: leave it out, or leave out --simulate")
+    if simulated and (folder is not None or secure):
+        raise SettingError(
+            "--folder and --secure are for the hospitals over a network: leave them out, or leave out --simulate"
+        )
+    if kill is not None and not secure:
+        raise SettingError("--kill names a stage of a secure sum: add --secure, or leave it out")
     if not simulated and (seeds, png) != (None, None):
         raise SettingError("--seeds and --png are for many simulated splits: add --simulate, or leave them out")
     if simulated:
         _simulate(10 if seeds is None else seeds, rounds, png or Path("hospitals.png"), as_json=as_json)
     else:
-        _deploy(rounds, folder, as_json=as_json)
+        _deploy(rounds, folder, secure, kill, as_json=as_json)
 
 
-def _deploy(rounds: int, folder: Path | None, *, as_json: bool) -> None:
+def _deploy(rounds: int, folder: Path | None, secure: bool, kill: Stage | None, *, as_json: bool) -> None:
     try:
-        found = _with_progress(rounds, folder)
+        found = _with_progress(rounds, folder, secure, kill)
     except KeyboardInterrupt as interrupt:
         typer.echo("shoal: interrupted; the server and the hospitals have ended", err=True)
         raise typer.Exit(130) from interrupt
@@ -58,10 +68,12 @@ def _deploy(rounds: int, folder: Path | None, *, as_json: bool) -> None:
     Console().print(_where(folder), style="dim", highlight=False)
 
 
-def _with_progress(rounds: int, folder: Path | None) -> Deployed:
+def _with_progress(rounds: int, folder: Path | None, secure: bool, kill: Stage | None) -> Deployed:
     compiled: str | None = jax.config.values["jax_compilation_cache_dir"]
     with tempfile.TemporaryDirectory() as place, Progress(console=Console(stderr=True), transient=True) as bar:
-        return federate(folder or Path(place), rounds, compiled=compiled, tell=_Steps(bar).tell)
+        return federate(
+            folder or Path(place), rounds, secure=secure, kill=kill, compiled=compiled, tell=_Steps(bar).tell
+        )
 
 
 def _where(folder: Path | None) -> str:
@@ -83,6 +95,8 @@ class _Steps:
                 self._bar.update(self._task, description=f"{len(HOSPITALS)} hospitals join {url}")
             case {"event": "round", "run": run, "round": round, "rounds": rounds}:
                 self._bar.update(self._task, description=f"{run}", completed=round, total=rounds)
+            case {"event": "ended", "name": name}:
+                self._bar.update(self._task, description=f"{name} was killed")
             case {"event": "simulating"}:
                 self._bar.update(self._task, description="the same plans in simulate", total=None)
             case _:

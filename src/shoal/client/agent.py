@@ -78,7 +78,7 @@ class Agent:
         roster = RosterFile(home.folder, name=identity.name, key=public_key_of(private_key))
         self._runs = Runs(policy, self._ledger, plans=plans, roster=roster, tell=tell)
         self._sums = Sums(
-            self._connection, self._ledger, identity, private_key=private_key, roster=roster, tell=tell
+            self._connection, self._ledger, identity, private_key=private_key, roster=roster, tell=tell, point=point
         )  # fmt: skip
         self._dropped: set[str] = set()
         self._doer = Doer(

@@ -30,6 +30,7 @@ from shoal.secure.contribution import Form, form_of, to_ring
 from shoal.secure.messages import Advertised, Survivors
 from shoal.secure.messages import decode as message_of
 from shoal.secure.terms import Demand, Terms
+from shoal.store.faults import point as crash_point
 from shoal.turns import notes_of
 from shoal.wire.codec import decode, encode
 from shoal.wire.messages import RunInfo, SecureNext, SecureStep, Task
@@ -165,9 +166,11 @@ class Sums:
     def __init__(
         self, connection: Connection, ledger: Ledger, identity: Identity, *, private_key: bytes, roster: RosterFile,
         tell: Callable[[Event], None] = lambda event: None, entropy: Callable[[], bytes] = lambda: os.urandom(32),
+        point: Callable[[str], None] = crash_point,
     ) -> None:  # fmt: skip
         self._connection, self._ledger, self._identity = connection, ledger, identity
         self._private_key, self._roster, self._tell, self._entropy = private_key, roster, tell, entropy
+        self._point = point
         self._parts: dict[str, Part] = {}
 
     def begin(self, task: Task, info: RunInfo, plan: Plan, *, model: Any, demand: Demand) -> Part | None:
@@ -222,6 +225,7 @@ class Sums:
 
     def _say(self, task: Task, info: RunInfo, ended: threading.Event, stage: Stage, message: bytes) -> bytes:
         """What follows a stage's message. The ledger has the message before it leaves."""
+        self._point(f"client-secure-{stage}")
         if stage in CONTENTS:
             self._ledger.record(
                 "keys", run=task.run, run_name=info.name, plan=task.plan_digest, round=task.round, task=task.task,

@@ -13,9 +13,9 @@ from shoal.demos.hospitals_network import Deployed, Found
 LOOK = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
 
 
-def tables(deployed: Deployed) -> tuple[Table, Table]:
-    """What the server found, beside what `simulate` finds; and what left each hospital, by its own ledger."""
-    return _found(deployed), _left(deployed)
+def tables(deployed: Deployed) -> tuple[Table, ...]:
+    """What the server found, beside what `simulate` finds; what it could see; what left, by each hospital's ledger."""
+    return _found(deployed), _seen(deployed), _left(deployed)
 
 
 def data(deployed: Deployed) -> dict[str, Any]:
@@ -26,8 +26,19 @@ def data(deployed: Deployed) -> dict[str, Any]:
 def verdict(deployed: Deployed) -> str:
     """A sentence: whether network and simulation agree."""
     if deployed.equal:
-        return "The model that was trained over the network is that of `simulate`, to the bit."
+        return f"{_lost(deployed)}The model that was trained over the network is that of `simulate`, to the bit."
     return "The model that was trained over the network is NOT that of `simulate`: please report this."
+
+
+def _lost(deployed: Deployed) -> str:
+    """Who was killed, and what that cost."""
+    if (killed := deployed.killed) is None:
+        return ""
+    had = "had no part in" if killed.absent else "still counted in"
+    return (
+        f"{killed.hospital} was killed in round {killed.round} before its message of the stage {killed.stage!r} left, "
+        f"{had} that round, and was back in the next one. "
+    )
 
 
 def _found(deployed: Deployed) -> Table:
@@ -46,6 +57,19 @@ def _found(deployed: Deployed) -> Table:
     )
     for row in rows:
         table.add_row(*row, style="bold" if "accuracy" in row[1] else "")
+    return table
+
+
+def _seen(deployed: Deployed) -> Table:
+    table: Table = Table(title="What the server could see", **LOOK)  # type: ignore[arg-type]
+    for name in ("run", "sum", "of one hospital", "of all together"):
+        table.add_column(name, no_wrap=name == "run")
+    sums = "its count, its sums, its sums of squares", "the count, the sums, the sums of squares"
+    steps = "its change of the model in each round, its loss", "the mean change in each round, the loss"
+    measured = "its number of held-out patients, its hits, its loss", "accuracy, loss"
+    for run, (one, together) in zip(("1 statistics", "2 training"), (sums, steps), strict=True):
+        table.add_row(run, *(("secure", "nothing", together) if deployed.secure else ("plain", one, together)))
+    table.add_row("3 evaluation", "plain", *measured)
     return table
 
 

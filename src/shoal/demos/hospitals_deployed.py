@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,13 @@ from shoal.demos.hospitals import MODEL, WORK
 SEED, SPLIT = 0, 0.34
 """Of every run, and the share of patients that are held out."""
 RUNS = ("heart-statistics", "heart-training", "heart-evaluation")
+
+THRESHOLD = 3
+"""With a secure sum the server sees the sum of so many hospitals, or nothing."""
+SUMMED = shoal.Clip(3e7) >> shoal.Quantize(1 / 16) >> shoal.SecureSum(THRESHOLD) >> shoal.Total()
+"""Of sums of squares: 400 patients whose cholesterol is 250 have 25 million."""
+AVERAGED = shoal.Clip(1.0) >> shoal.Quantize(1e-5) >> shoal.SecureSum(THRESHOLD) >> shoal.Mean()
+"""Of what five steps of training change, whose norm stays under 1."""
 
 RANGES = {
     "age": (0, 120), "resting blood pressure": (0, 300), "cholesterol": (0, 1000), "maximum heart rate": (0, 250),
@@ -46,11 +53,11 @@ class Found:
     measured: Mapping[str, float]
 
 
-def study(ask: Ask, rounds: int = 50) -> Found:
-    """The three runs, one after the other."""
-    state, _ = ask(RUNS[0], statistics())
+def study(ask: Ask, rounds: int = 50, *, secure: bool = False) -> Found:
+    """The three runs, one after the other; with secure sums, the first two of them."""
+    state, _ = ask(RUNS[0], statistics(secure=secure))
     scale = shoal.Standardizer(state.mean, np.where(state.variance > 0, np.sqrt(state.variance), 1.0))
-    state_of_model, _ = ask(RUNS[1], training(scale, rounds))
+    state_of_model, _ = ask(RUNS[1], training(scale, rounds, secure=secure))
     _, measured = ask(RUNS[2], evaluation(scale, state_of_model.vector))
     return Found(
         int(state.count), tuple(scale.mean.tolist()), tuple(scale.scale.tolist()),
@@ -58,15 +65,17 @@ def study(ask: Ask, rounds: int = 50) -> Found:
     )  # fmt: skip
 
 
-def statistics() -> shoal.Plan:
+def statistics(*, secure: bool = False) -> shoal.Plan:
     """One round of means and variances of what is learned from."""
     schema = shoal.Schema(COLUMNS, where={"set": "train"})
-    return shoal.Plan(shoal.analytics.MeanAndVariance((len(FEATURES),)), rounds=1, data=schema)
+    asked = shoal.analytics.MeanAndVariance((len(FEATURES),))
+    return shoal.Plan(replace(asked, aggregation=SUMMED) if secure else asked, rounds=1, data=schema)
 
 
-def training(scale: shoal.Standardizer, rounds: int) -> shoal.Plan:
+def training(scale: shoal.Standardizer, rounds: int, *, secure: bool = False) -> shoal.Plan:
     """Logistic regression on standardised rows, by federated averaging."""
-    return shoal.Plan(WORK, rounds=rounds, data=_schema(scale, "train"))
+    work = replace(WORK, aggregation=AVERAGED) if secure else WORK
+    return shoal.Plan(work, rounds=rounds, data=_schema(scale, "train"))
 
 
 def evaluation(scale: shoal.Standardizer, vector: Any) -> shoal.Plan:
@@ -117,13 +126,20 @@ def _column(texts: tuple[str, ...]) -> Any:
         return np.array(texts)
 
 
-def simulated(found: Mapping[str, Columns]) -> Ask:
-    """Runs plans on this machine, on the tables that the hospitals hold."""
+def simulated(found: Mapping[str, Columns], *, absent: Mapping[tuple[str, int], str] | None = None) -> Ask:
+    """Runs plans on this machine, on the tables that the hospitals hold.
+
+    `absent` says by run and round, from 1, which hospital had no part in it.
+    """
 
     def ask(name: str, plan: shoal.Plan) -> tuple[Any, Mapping[str, float]]:
+        def online(round: int, check: int) -> list[str]:
+            return [site for site in found if site != (absent or {}).get((name, round))]
+
         assert isinstance(plan.data, shoal.Schema)
         clients = shoal.Population.from_clients({site: plan.data.columns(table) for site, table in found.items()})
-        result = shoal.simulate(plan, clients, seed=SEED, runtime="local", progress="off")
+        there = shoal.Availability(online=online)
+        result = shoal.simulate(plan, clients, seed=SEED, runtime="local", progress="off", availability=there)
         return result.state, dict(result.history.rows[-1])
 
     return ask

@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from shoal.client.identity import Home
 from shoal.client.ledger import Ledger
+from shoal.client.roster import FILE, write_roster
 from shoal.data.hospitals import HOSPITALS
-from shoal.demos.hospitals_deployed import Found, read_table, simulated, study, tables, write_table
+from shoal.demos.hospitals_deployed import RUNS, Found, read_table, simulated, study, tables, write_table
 from shoal.demos.processes import Processes
+from shoal.store.faults import VARIABLE
+from shoal.wire.signing import public_key_of
 
 PATIENCE_S = 120.0
 """Nothing may take longer than this without a word."""
@@ -22,11 +26,42 @@ POLICY = """\
 allow = ["heart-*"]
 
 [privacy]
-minimum_cohort = 4
+{privacy}
 
 [limits]
 maximum_upload_bytes = 10_000
 """
+PLAIN = "minimum_cohort = 4"
+MASKED = """\
+minimum_cohort = 3
+minimum_threshold = 0.75"""
+
+Stage = Literal["advertise", "share", "mask", "confirm", "answer"]
+KILLED_AT: Mapping[Stage, str] = {
+    "mask": "client-sent-before",
+    **{stage: f"client-secure-{stage}" for stage in ("advertise", "share", "confirm", "answer")},
+}
+"""Where a hospital is before its message of a stage of a secure sum leaves."""
+STAGE_S, KILLED_STAGE_S = 30.0, 10.0
+"""How long a hospital is waited for in a stage, and how long where one is killed."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A hospital whose process is killed in a round of training, before its message of a stage leaves.
+
+    It is started again, and takes part in the next round.
+    """
+
+    stage: Stage
+    round: int
+    hospital: str = HOSPITALS[-1]
+
+    @property
+    def absent(self) -> Mapping[tuple[str, int], str]:
+        """The round that it has no part in: none, if its contribution had arrived."""
+        return {(RUNS[1], self.round): self.hospital} if self.stage in ("advertise", "share", "mask") else {}
+
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -53,6 +88,8 @@ class Deployed:
     seconds: float
     left: tuple[Left, ...]
     rounds: int
+    secure: bool = False
+    killed: Killed | None = None
 
     @property
     def equal(self) -> bool:
@@ -60,43 +97,83 @@ class Deployed:
         return self.network == self.simulated
 
 
-def federate(folder: Path, rounds: int, *, compiled: str | None = None, tell: Tell = lambda said: None) -> Deployed:
+def federate(
+    folder: Path, rounds: int, *, secure: bool = False, kill: Stage | None = None, compiled: str | None = None,
+    tell: Tell = lambda said: None,
+) -> Deployed:  # fmt: skip
     """Runs the study over the network, with all files in a folder. RunError if a process ends, with what it said last.
 
-    `compiled` is a folder for JAX's compiled programs; `tell` hears what the server says.
+    With `secure` the server sees sums of hospitals and no hospital's own; `kill` is the stage of such a sum in which
+    one of them is killed once. `compiled` is a folder for JAX's compiled programs; `tell` hears what the server says.
     """
+    killed = None if kill is None else Killed(kill, (rounds + 1) // 2)
     for name, table in tables().items():
         site = folder / name
         site.mkdir(parents=True, exist_ok=True)
         write_table(site / "patients.csv", table)
-        (site / "policy.toml").write_text(POLICY, "utf-8")
+        (site / "policy.toml").write_text(POLICY.format(privacy=MASKED if secure else PLAIN), "utf-8")
+    if secure:
+        _bring_keys(folder)
     begin = time.perf_counter()
-    network = _over_network(folder, rounds, compiled, tell)
+    network = _over_network(folder, rounds, _stage_s(secure, killed), killed, compiled, tell)
     seconds = time.perf_counter() - begin
     tell({"event": "simulating"})
-    found = study(simulated({name: read_table(folder / name / "patients.csv") for name in HOSPITALS}), rounds)
-    return Deployed(network, found, seconds, tuple(left(folder, name) for name in HOSPITALS), rounds)
+    held = {name: read_table(folder / name / "patients.csv") for name in HOSPITALS}
+    found = study(simulated(held, absent=killed.absent if killed else None), rounds, secure=secure)
+    return Deployed(
+        network, found, seconds, tuple(left(folder, name) for name in HOSPITALS), rounds, secure, killed
+    )  # fmt: skip
 
 
-def _over_network(folder: Path, rounds: int, compiled: str | None, tell: Tell) -> Found:
+def _stage_s(secure: bool, killed: Killed | None) -> tuple[str, ...]:
+    """What the server is told of secure sums: nothing, or how long each stage is waited for."""
+    return (str(KILLED_STAGE_S if killed else STAGE_S),) if secure else ()
+
+
+def _bring_keys(folder: Path) -> None:
+    """What people do before secure sums: the public key of each hospital is brought to all of them."""
+    homes = {name: Home(folder / name / "home") for name in HOSPITALS}
+    keys = {name: public_key_of(home.private_key) for name, home in homes.items()}
+    for home in homes.values():
+        write_roster(home.folder / FILE, keys)
+
+
+def _over_network(
+    folder: Path, rounds: int, stage_s: tuple[str, ...], killed: Killed | None, compiled: str | None, tell: Tell
+) -> Found:
     environment = {} if compiled is None else {"JAX_COMPILATION_CACHE_DIR": compiled}
     (folder / "server").mkdir(mode=0o700, exist_ok=True)
     with Processes(environment) as processes:
         processes.start(
-            "the server", "shoal.demos.hospitals_server", str(folder / "server"), str(rounds),
+            "the server", "shoal.demos.hospitals_server", str(folder / "server"), str(rounds), *stage_s,
             log=folder / "server" / "process.log",
         )  # fmt: skip
+        ready: Mapping[str, Any] = {}
         while True:
             said = processes.next(within_s=PATIENCE_S)
             tell(said)
-            if said["event"] == "found":
-                return _found(said["found"])
-            if said["event"] == "ready":
-                for name in HOSPITALS:
-                    processes.start(
-                        name, "shoal.demos.hospitals_site", str(folder / name), name, said["url"], said["authority"],
-                        log=folder / name / "agent.log", secret=said["token"],
-                    )  # fmt: skip
+            match said["event"]:
+                case "found":
+                    return _found(said["found"])
+                case "ready":
+                    ready = said
+                    for name in HOSPITALS:
+                        _start(processes, folder, name, ready, killed)
+                case "ended":
+                    _start(processes, folder, said["name"], ready, None)
+                case _:
+                    pass
+
+
+def _start(processes: Processes, folder: Path, name: str, ready: Mapping[str, Any], killed: Killed | None) -> None:
+    """Starts a hospital; the one that is to be killed ends itself there, as a power cut would."""
+    mortal = None
+    if killed is not None and killed.hospital == name:
+        mortal = {VARIABLE: f"{KILLED_AT[killed.stage]}:{1 + killed.round}"}  # once in statistics, then once a round
+    processes.start(
+        name, "shoal.demos.hospitals_site", str(folder / name), name, ready["url"], ready["authority"],
+        log=folder / name / "agent.log", secret=ready["token"], mortal=mortal,
+    )  # fmt: skip
 
 
 def _found(said: dict[str, Any]) -> Found:

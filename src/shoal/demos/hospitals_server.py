@@ -1,4 +1,4 @@
-"""The demo's server as a process: `python -m shoal.demos.hospitals_server FOLDER ROUNDS`."""
+"""The demo's server as a process: `python -m shoal.demos.hospitals_server FOLDER ROUNDS [STAGE_S]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.data.hospitals import HOSPITALS
-from shoal.demos.hospitals_deployed import SEED, study
+from shoal.demos.hospitals_deployed import SEED, THRESHOLD, study
 from shoal.demos.processes import order, say, told
 from shoal.errors import RunError, StoppedError
 from shoal.plan import Plan
@@ -25,13 +25,13 @@ LOOK_S = 0.1
 class Conductor:
     """Runs plans one after another with the clients of a federation, and tells of every round."""
 
-    def __init__(self, federation: Federation, serving: Serving, ended: threading.Event) -> None:
-        self._federation, self._serving, self._ended = federation, serving, ended
+    def __init__(self, federation: Federation, serving: Serving, ended: threading.Event, *, rules: Rules) -> None:
+        self._federation, self._serving, self._ended, self._rules = federation, serving, ended, rules
 
     def ask(self, name: str, plan: Plan) -> tuple[Any, Mapping[str, float]]:
         """The state after a run and the metrics of its last round; one that was begun before goes on."""
         call, coordinator = self._serving.call, self._federation.coordinator
-        call(self._federation.submit_once(plan, name=name, rules=RULES, seed=SEED))
+        call(self._federation.submit_once(plan, name=name, rules=self._rules, seed=SEED))
         before = None
         while (view := coordinator.run(name)).status != "completed":
             if view.status in ("paused", "failed", "cancelled"):
@@ -45,8 +45,13 @@ class Conductor:
         return call(coordinator.state(name)), view.history[-1].metrics
 
 
-def main(folder: Path, rounds: int) -> None:
-    """Serves until its input ends: makes a token for the hospitals, then conducts the three runs."""
+def main(folder: Path, rounds: int, stage_s: float | None = None) -> None:
+    """Serves until its input ends: makes a token for the hospitals, then conducts the three runs.
+
+    With `stage_s` sums are secure, and whoever says nothing for so long is left out of one.
+    """
+    secure = stage_s is not None
+    rules = Rules(at_least=THRESHOLD, wait_for=len(HOSPITALS), stage_s=stage_s) if secure else RULES
     ended = threading.Event()
     order(ended.set)
     log_to_file(folder)
@@ -56,7 +61,7 @@ def main(folder: Path, rounds: int) -> None:
         assert federation.tls is not None
         say(event="ready", url=federation.url, authority=str(federation.tls.authority), token=token)
         try:
-            found = study(Conductor(federation, serving, ended).ask, rounds)
+            found = study(Conductor(federation, serving, ended, rules=rules).ask, rounds, secure=secure)
         except StoppedError:
             return
         say(event="found", found=asdict(found))
@@ -64,4 +69,4 @@ def main(folder: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    told(lambda: main(Path(sys.argv[1]), int(sys.argv[2])))
+    told(lambda: main(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:])))

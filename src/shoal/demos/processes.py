@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -24,11 +25,29 @@ ENDS_WITHIN_S = 15.0
 
 @dataclass(frozen=True)
 class Child:
-    """A process of ours: what it is called, and the file in which it says what goes on."""
+    """A process of ours: what it is called, the file in which it says what goes on, and whether it may be killed."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    mortal: bool
+
+    def order_to_end(self) -> None:
+        """The end of its input."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def ended(self) -> None:
+        """Waits for its end, which comes by force if it has to, and lets go of what it printed."""
+        try:
+            self.process.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
 
 
 class Processes:
@@ -43,14 +62,21 @@ class Processes:
         self._children: list[Child] = []
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-    def start(self, name: str, module: str, *arguments: str, log: Path, secret: str = "") -> None:
-        """Starts a module; what it writes to its standard error goes into `log`."""
+    def start(
+        self, name: str, module: str, *arguments: str, log: Path, secret: str = "",
+        mortal: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Starts a module; what it writes to its standard error goes into `log`.
+
+        One that is `mortal`, which adds to its environment, may be killed: `next` gives "ended" with its name then.
+        """
         with log.open("ab") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
-                env=self._environment, start_new_session=True,  # Ctrl-C is for this process, which ends the others
+                env={**self._environment, **(mortal or {})},
+                start_new_session=True,  # Ctrl-C is for this process, which ends the others
             )  # fmt: skip
-        child = Child(name, process, log)
+        child = Child(name, process, log, mortal is not None)
         self._children.append(child)
         threading.Thread(target=self._listen, args=(child,), daemon=True, name=f"{name} says").start()
         assert process.stdin is not None
@@ -74,18 +100,9 @@ class Processes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for child in reversed(self._children):
-            assert child.process.stdin is not None
-            with suppress(BrokenPipeError):
-                child.process.stdin.close()
+            child.order_to_end()
         for child in reversed(self._children):
-            try:
-                child.process.wait(ENDS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-            finally:
-                assert child.process.stdout is not None
-                child.process.stdout.close()
+            child.ended()
 
     def _listen(self, child: Child) -> None:
         assert child.process.stdout is not None
@@ -95,9 +112,14 @@ class Processes:
                     self._said.put(json.loads(line))
 
     def _check(self) -> None:
-        for child in self._children:
+        for child in list(self._children):
             status = child.process.poll()
-            if status is not None:
+            if status is not None and child.mortal and status == -signal.SIGKILL:
+                self._children.remove(child)
+                child.order_to_end()
+                child.ended()
+                self._said.put({"event": "ended", "name": child.name})
+            elif status is not None:
                 raise RunError(f"{child.name} ended with status {status}. Its last lines:\n{_last_lines(child.log)}")
 
 
