@@ -21,8 +21,8 @@ Job = tuple[bytes, int]
 """A key of 32 bytes, and 1 to add its stream or -1 to subtract it."""
 
 BLOCK = 16
-PIECE = 2**17
-"""Bytes of a stream at a time: a piece, the zeros it is made from and what it masks fit in a core's cache."""
+PIECE = 2**18
+"""Bytes of a stream at a time. They stay in a core's cache; with less, threads wait for the interpreter's lock."""
 LONG = 2**20
 """Bytes of every stream for one thread; with fewer, starting a stream twice would take longer than a part of it."""
 TOGETHER = 1024
