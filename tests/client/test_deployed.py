@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -12,21 +10,9 @@ from sklearn.linear_model import SGDClassifier
 
 import shoal
 from shoal import models
-from shoal.client.agent import Agent
-from shoal.client.backoff import Backoff
-from shoal.client.enrolment import enrol
-from shoal.client.identity import Home
 from shoal.client.ledger import Ledger
-from shoal.client.line import Line
-from shoal.client.policy import Policy
 from shoal.rounds.rules import Rules
-from shoal.server.app import App
-from shoal.server.certificates import development_certificates
-from shoal.server.coordinator import Coordinator
-from shoal.server.operators import Operators
-from shoal.server.serving import Place, Serving
-from shoal.store.blobs import Blobs
-from shoal.store.store import open_store
+from tests.client.federation import Federation
 from tests.conftest import classification
 
 SITES = classification(sizes=(7, 20, 12))
@@ -40,67 +26,9 @@ PLANS = {
 }
 
 
-class Federation:
-    """A server's folder and its port, and agents with a thread each."""
-
-    def __init__(self, folder):
-        self.folder, self.threads, self.agents, self.failures = folder, [], [], []
-        self.tls = development_certificates(folder / "tls", ["localhost", "127.0.0.1"])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-
-    @contextmanager
-    def server(self):
-        store = open_store(str(self.folder / "shoal.db"))
-        coordinator = Coordinator(store, Blobs(self.folder / "blobs"), federation="wards")
-        app = App(coordinator, operators=Operators.of(self.folder))
-        with ExitStack() as stack:
-            stack.callback(store.close)
-            place = Place(port=self.port, tls=self.tls, drain_s=2.0)
-            serving = stack.enter_context(Serving(app, place, start=coordinator.start))
-            yield coordinator, serving.call
-
-    def join(self, name, token):
-        home = Home(self.folder / name)
-        authority = self.tls.authority.read_text()
-        line = Line(f"https://localhost:{self.port}", authority=authority)
-        with Ledger(home.folder / "ledger.db") as ledger:
-            enrol(home, line, token=token, name=name, ledger=ledger, authority=authority)
-        line.close()
-        columns = {column: np.array(SITES[name].rows(column)) for column in "xy"}
-        agent = Agent(home, Columns(columns), policy=Policy(allow="any"), backoff=Backoff(0.05, 0.2))
-        self.agents.append(agent)
-        self.threads.append(threading.Thread(target=self._run, args=(agent,)))
-        self.threads[-1].start()
-
-    def _run(self, agent):
-        try:
-            agent.run()
-        except Exception as error:
-            self.failures.append(error)
-
-    def stop(self):
-        for agent in self.agents:
-            agent.stop()
-        for thread, agent in zip(self.threads, self.agents, strict=True):
-            thread.join(30)
-            assert not thread.is_alive()
-            agent.close()
-        assert self.failures == []
-
-
-class Columns:
-    def __init__(self, columns):
-        self.columns = columns
-
-    def load(self, plan):
-        return self.columns
-
-
 @pytest.fixture
 def federation(tmp_path):
-    federation = Federation(tmp_path)
+    federation = Federation(tmp_path, SITES)
     yield federation
     federation.stop()
 
@@ -129,7 +57,6 @@ def test_a_run_over_tls_gives_the_model_of_the_simulation(federation, name):
         assert view.status == "completed", view
         assert_as_simulated(plan, np.asarray(call(coordinator.state(run)).vector))
         federation.stop()
-        federation.agents, federation.threads = [], []
     for site in SITES.names:
         with Ledger(federation.folder / site / "ledger.db") as ledger:
             assert ledger.verify() == ()
@@ -152,4 +79,3 @@ def test_agents_wait_for_a_server_that_is_restarted_in_mid_run_and_the_model_is_
         assert call(coordinator.until_over(run), timeout_s=120).status == "completed"
         assert_as_simulated(plan, np.asarray(call(coordinator.state(run)).vector))
         federation.stop()
-        federation.agents, federation.threads = [], []
