@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test soak lint torch bench clean
+.PHONY: install demo demo-secure test soak lint torch bench clean
 
 install: .venv/installed
 demo: .venv/installed
 	$(BIN)/shoal demo hospitals
+demo-secure: .venv/installed  # the same with secure sums: the server sees no hospital's own result
+	$(BIN)/shoal demo hospitals --secure
 test: .venv/developed
 	$(BIN)/pytest -n auto
 soak: .venv/developed  # every fault of a network, on SQLite and PostgreSQL, for half an hour

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,19 +40,29 @@ def _costs(plan: Plan) -> dict[str, Any]:
     return {
         "runs": True, "down_bytes": costs.down_bytes, "up_bytes": costs.up_bytes, "plan_bytes": costs.plan_bytes,
         "study_file": costs.study_file or None, "schema": plan.data is not None,
+        "secure_sum": costs.masked and asdict(costs.masked),
     }  # fmt: skip
 
 
 def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    """The same for people."""
+    """The same for people, and what a secure sum shows."""
     try:
         costs = Costs.of(plan)
     except PlanError as error:
         yield "network", f"it does not run over one: {error}"
         return
-    yield "network", f"{costs.down_bytes:,} bytes to each client of a round, {costs.up_bytes:,} back, and its metrics"
-    both = costs.rounds * (costs.down_bytes + costs.up_bytes)
+    both, masked = costs.rounds * (costs.down_bytes + costs.up_bytes), costs.masked
+    if masked is not None:
+        yield "server sees", f"value, weight and metrics as sums of {masked.threshold} clients or more, or nothing"
+    metrics = "masked with its metrics" if masked else "and its metrics"
+    yield "network", f"{costs.down_bytes:,} bytes to each client of a round, {costs.up_bytes:,} back, {metrics}"
+    if masked is not None:
+        more = f"{masked.down_bytes:,} bytes to a client and {masked.up_bytes:,} back"
+        yield "", f"and keys, shares and signatures: {more}, in a sum of {masked.clients:,}"
+        both += costs.rounds * (masked.down_bytes + masked.up_bytes)
     yield "", f"in {costs.rounds:,} rounds at most {both:,} for a client, and once {costs.plan_bytes:,} for the plan"
     yield "sites need", "their data, as above" if plan.data is not None else "their data: the plan has no Schema"
+    if masked is not None:
+        yield "", "a roster of the other sites' keys, from people: shoal roster, shoal join --roster"
     if costs.study_file:
         yield "", f"the study file: {costs.study_file}"
