@@ -223,6 +223,8 @@ class Cluster:
 
     def join(self, *names: str, url: str | None = None) -> None:
         """Starts agents in threads."""
+        if self.plan == "masked":
+            self.bring_rosters()
         for name in names or SITES.names:
             self._threads.append(threading.Thread(target=self._live, args=(name, url or self.url)))
             self._threads[-1].start()

@@ -43,7 +43,6 @@ def test_a_server_killed_at_each_point_in_turn_loses_nothing(cluster):
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["masked"], indirect=True)
 def test_a_server_killed_in_every_stage_of_secure_sums_goes_on_with_their_sessions(cluster):
-    cluster.bring_rosters()
     cluster.join()
     points = ["effects-after:3", "secure-message:2", "secure-stage:1", "commit-before:4", "secure-stage:2"]
     cluster.survive([*points, "result-on-disk:2", "result-counted:1", "secure-stage:3", "secure-message:9",
@@ -63,6 +62,14 @@ def test_the_same_on_postgresql(tmp_path, database):
         cluster.check()
 
 
+@pytest.mark.slow
+def test_a_secure_sum_on_postgresql(tmp_path, database):
+    with Cluster(tmp_path, "masked", store=database.url()) as cluster:
+        cluster.join()
+        cluster.survive(["secure-message:5", "commit-before:6", "secure-stage:3", "commit-after:9"])
+        cluster.check()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
 @pytest.mark.parametrize("plan", ["long", "large"])
@@ -78,7 +85,7 @@ def test_at_each_point_at_other_times(tmp_path, request, store, plan, first):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("cluster", ["long"], indirect=True)
+@pytest.mark.parametrize("cluster", ["long", "masked"], indirect=True)
 def test_kills_at_any_moment_lose_nothing(cluster, seed):
     random = np.random.default_rng(seed)
     cluster.join()

@@ -27,6 +27,8 @@ from shoal.wire.messages import (
     Missing,
     Orders,
     Result,
+    SecureNext,
+    SecureStep,
     Upload,
     Verdict,
 )
@@ -112,6 +114,10 @@ class Here:
     async def decline(self, client: Known, task: str, message: Declined) -> Verdict:
         self._own(client, task)
         return Verdict(verdict="cancelled", message=message.reason)
+
+    async def secure(self, client: Known, task: str, message: SecureStep) -> SecureNext:
+        self._own(client, task)
+        raise ServerError("this run has no secure sum", code="secure-over")
 
     def may_read(self, client: Known, blob: str) -> bool:
         return self.blobs.has(blob)

@@ -18,7 +18,7 @@ from shoal.server.limits import Limits
 from shoal.server.metrics import resident_bytes
 from shoal.wire.blobs import manifest_of
 from shoal.wire.codec import encode
-from shoal.wire.messages import CheckIn, Enroll, Manifest, Missing, Orders, Result, Upload
+from shoal.wire.messages import CheckIn, Enroll, Manifest, Missing, Orders, Result, SecureStep, Upload
 from shoal.wire.signing import digest_of, enroll_bytes, new_key, public_key_of, sign
 from tests.server.caller import Caller, problem, told
 from tests.server.conftest import Serve, Server
@@ -204,6 +204,14 @@ def test_another_clients_task_is_nobody_elses(server: Server) -> None:
     assert problem(other.ask("PUT", f"/v1/tasks/{task}/parts/0", b"mine")) == "403 not-yours"
     result = Result(manifest=manifest_of(b"mine"))
     assert problem(other.ask("POST", f"/v1/tasks/{task}/report", result)) == "403 not-yours"
+
+
+def test_a_message_of_a_secure_sum_that_is_over_and_one_of_another_client_get_their_status(server: Server) -> None:
+    client, other = server.client(), server.client()
+    step = SecureStep(stage="advertise", message=b"keys")
+    assert problem(client.ask("POST", f"/v1/tasks/{client.client}-1/secure", step)) == "410 secure-over"
+    assert problem(other.ask("POST", f"/v1/tasks/{client.client}-1/secure", step)) == "403 not-yours"
+    assert problem(client.ask("POST", f"/v1/tasks/{client.client}-1/secure", EMPTY)) == "400 malformed"
 
 
 def test_a_task_that_does_not_exist_is_unknown(server: Server) -> None:

@@ -123,7 +123,7 @@ class App:
         if exact is not None:
             return exact
         if exchange.path.startswith("/v1/tasks/"):
-            return "task", self._task
+            return "secure" if exchange.path.endswith("/secure") else "task", self._task  # the one is held, others not
         if exchange.path.startswith("/v1/blobs/"):
             return "blob", self._blob
         return "operators", self._operators
