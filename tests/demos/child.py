@@ -1,5 +1,7 @@
 """A process for the tests of processes: says what it was told, and does what its argument says."""
 
+import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +18,8 @@ def main(what, place):
         raise RunError("the disk is full")
     if what == "crash":
         raise ValueError("of nobody's making")
+    if what == "power cut":
+        os.kill(os.getpid(), signal.SIGKILL)
     Path(place).touch()
     ended.wait()
     Path(place).unlink()

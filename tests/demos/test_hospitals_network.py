@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import shoal
 from shoal.cli import demo
 from shoal.client.ledger import Ledger
 from shoal.client.policy import Policy
-from shoal.demos.hospitals_deployed import read_table, simulated, study, tables, write_table
+from shoal.demos.deployed_report import tables as tables_of
+from shoal.demos.deployed_report import verdict
+from shoal.demos.hospitals_deployed import Found, read_table, simulated, study, tables, write_table
+from shoal.demos.hospitals_network import Deployed, Killed, Left
 from shoal.errors import SettingError
 from tests.demos.test_hospitals import NAMES
 
@@ -96,6 +102,41 @@ def test_server_and_hospitals_find_what_a_simulation_finds_to_the_bit(tmp_path):
     assert not processes_of(tmp_path)
 
 
+def test_with_secure_sums_a_hospital_is_killed_before_it_sends_and_the_model_is_the_simulations(tmp_path):
+    done = subprocess.run(
+        [SHOAL, "demo", "hospitals", "--secure", "--kill", "mask", "--rounds", "3", "--json", "--folder", tmp_path],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert answer["equal"] is True and answer["secure"] is True
+    assert answer["killed"] == {"stage": "mask", "round": 2, "hospital": NAMES[-1]}
+    for name in NAMES:
+        with Ledger.existing(tmp_path / name / "home" / "ledger.db") as ledger:
+            entries = list(ledger.entries())
+        counted = {entry.task for entry in entries if entry.detail == "counted"}
+        assert len(counted) == (4 if name == NAMES[-1] else 5)  # of statistics, of training, of evaluation
+        masked = [entry.detail.startswith("masked: ") for entry in entries if entry.kind == "result"]
+        assert masked == [True] * (len(masked) - 1) + [False]  # the evaluation's sum is a plain one
+    assert not processes_of(tmp_path)
+
+
+def test_the_report_says_what_the_server_could_see():
+    found = Found(488, (53.3,), (9.2,), (0.5,), {"accuracy": 0.8, "loss": 0.5})
+    left = (Left("Cleveland", 303, 5, 1000, 37, 20000, sound=True),)
+    said = []
+    for secure in (False, True):
+        printed = Console(width=100, file=io.StringIO())
+        for table in tables_of(Deployed(found, found, 1.0, left, 3, secure)):
+            printed.print(table)
+        said.append(printed.file.getvalue())
+    plain, masked = said
+    assert "its change of the model" in plain and "nothing" not in plain
+    assert "its change of the model" not in masked and masked.count("nothing") == 2
+    killed = Deployed(found, found, 1.0, left, 3, True, Killed("confirm", 2))
+    assert "was killed in round 2 before its message of the stage 'confirm' left, still counted in" in verdict(killed)
+    assert "had no part in" in verdict(replace(killed, killed=Killed("share", 2)))
+
+
 def test_ctrl_c_ends_every_process(tmp_path):
     with begun(tmp_path) as process:
         until_they_train(tmp_path, process)
@@ -120,7 +161,8 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--seeds", "3"], "add --simulate"), (["--rounds", "0"], "a plan has at least one round, not 0"),
-     (["--simulate", "--folder", "x"], "leave out --simulate")],
+     (["--simulate", "--folder", "x"], "leave out --simulate"),
+     (["--simulate", "--secure"], "leave out --simulate"), (["--kill", "mask"], "add --secure")],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options, message):
     done = CliRunner().invoke(demo.app, ["hospitals", *options])

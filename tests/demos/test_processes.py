@@ -32,6 +32,18 @@ def gone(path):
     return False
 
 
+def test_a_child_that_may_be_killed_is_told_of_and_any_other_end_is_an_error(tmp_path):
+    with Processes({}) as processes:
+        options = {"log": tmp_path / "log", "mortal": {}}
+        processes.start("one", CHILD, "power cut", "", **options)
+        said = [processes.next(within_s=30) for _ in range(2)]
+        assert said == [{"first": ""}, {"event": "ended", "name": "one"}]
+        processes.start("one", CHILD, "fail", "", **options)
+        with pytest.raises(RunError, match="one ended with status 2"):
+            for _ in range(2):
+                processes.next(within_s=30)
+
+
 def test_a_child_gets_a_secret_and_ends_at_the_end(tmp_path):
     with Processes({}) as processes:
         processes.start("one", CHILD, "wait", str(tmp_path / "here"), log=tmp_path / "log", secret="a word")

@@ -52,5 +52,6 @@ def command(
 
 def _row(entry: Entry, verdicts: Mapping[str, str]) -> tuple[str, ...]:
     number = "" if entry.round is None else str(entry.round + 1)
-    size, verdict = (f"{entry.bytes:,}", verdicts.get(entry.task, "")) if entry.kind == "result" else ("", "")
+    size = f"{entry.bytes:,}" if entry.kind in ("result", "keys") else ""
+    verdict = verdicts.get(entry.task, "") if entry.kind == "result" else ""
     return moment(entry.time), entry.kind, entry.run_name, number, size, verdict, entry.detail
