@@ -22,6 +22,7 @@ from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server import logs
 from shoal.server.federation import Federation, log_to_file
+from shoal.server.secure_run import fewest
 from shoal.server.serving import Serving
 
 _LOOK_S = 0.25
@@ -102,7 +103,7 @@ def _rules(
         "deadline_s": None if deadline is None else seconds(deadline),
     }  # fmt: skip
     given = {name: value for name, value in said.items() if value is not None}
-    return Rules(**{"at_least": max(2, plan.min_clients), **given}) if given else None
+    return Rules(**{"at_least": fewest(plan), **given}) if given else None
 
 
 def _begun(

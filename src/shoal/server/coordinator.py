@@ -22,7 +22,7 @@ from shoal.server.conductor import Conductor
 from shoal.server.coordination import Known
 from shoal.server.records import RunFacts, Stored, stored_of
 from shoal.server.roster import Roster
-from shoal.server.secure_run import check_secure, least
+from shoal.server.secure_run import check_secure, fewest
 from shoal.server.services import Services
 from shoal.server.views import ClientView, RoundView, RunView
 from shoal.store.blob_store import BlobStore
@@ -230,7 +230,7 @@ class Coordinator:
     ) -> str:
         """Begins a run; its id. PlanError if it cannot be deployed."""
         plan = rebuilt(plan) if isinstance(plan, bytes) else plan
-        rules = rules or Rules(at_least=max(2, plan.min_clients, least(plan)))
+        rules = rules or Rules(at_least=fewest(plan))
         check_deployable(plan.algorithm)
         check_secure(plan, rules)
         if rules.buffer is not None:

@@ -28,16 +28,21 @@ MOST_ASKED = 1.5
 and whoever comes after the cohort is full is not."""
 
 
-def least(plan: Plan) -> int:
+def threshold_of(plan: Plan) -> int:
     """How many contributions a round's sum needs, 0 if it is not a secure one."""
     meeting = plan.algorithm.aggregation.meeting
     return meeting.threshold if isinstance(meeting, SecureSum) else 0
 
 
+def fewest(plan: Plan) -> int:
+    """With how many contributions a round closes at least, where no rules say so."""
+    return max(2, plan.min_clients, threshold_of(plan))
+
+
 def check_secure(plan: Plan, rules: Rules) -> None:
     """PlanError for rules under which the rounds of a plan with a secure sum would come to nothing; SettingError for a
     plan whose contributions no integers hold."""
-    threshold = least(plan)
+    threshold = threshold_of(plan)
     if not threshold:
         return
     if rules.at_least < threshold:
@@ -79,7 +84,7 @@ class SecureRun:
         terms = Terms(
             federation=self._services.federation, run=self._facts.run, session=os.urandom(32), round=effect.round,
             attempt=effect.attempt, model=model, plan=bytes.fromhex(self._facts.plan.digest()), size=form.size,
-            bits=form.bits, slots=form.slots, threshold=least(self._facts.plan),
+            bits=form.bits, slots=form.slots, threshold=threshold_of(self._facts.plan),
         )  # fmt: skip
         self._attempt = self._new(terms, form)
         at = {"run": terms.run, "round": terms.round, "attempt": terms.attempt}
