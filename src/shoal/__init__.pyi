@@ -3,6 +3,7 @@ from . import learning as learning
 from . import models as models
 from . import schedules as schedules
 from .aggregation import Collect as Collect
+from .aggregation import DiscreteGaussian as DiscreteGaussian
 from .aggregation import Gaussian as Gaussian
 from .aggregation import Mean as Mean
 from .aggregation import Over as Over

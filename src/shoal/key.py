@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.errors import SettingError
+from shoal.noise import tables
 from shoal.settings import whole
 
 Word = Any
@@ -98,6 +99,17 @@ class Key:
         up, down = (jax.random.poisson(self.split(way).jax(), variance / 2, like.shape) for way in ("up", "down"))
         return _as(like, up - down)
 
+    def discrete_gaussian(self, deviation: float, like: Any) -> Any:
+        """Discrete Gaussian numbers in the shape of `like` (int32), from the same tables as noise of real runs.
+
+        Above a deviation of 1024 normal numbers rounded to integers, of the variance that makes it the wanted one.
+        """
+        if deviation > tables.WIDEST:
+            wide = jax.random.normal(self.jax(), like.shape) * np.float32(math.sqrt(deviation**2 - 1 / 12))
+            return _as(like, jnp.round(wide).astype(jnp.int32))
+        words = [jax.random.bits(self.split(half).jax(), like.shape, np.uint32) for half in ("high", "low")]
+        return _as(like, _looked_up(tables.discrete_gaussian(deviation), *words))
+
     def integer(self) -> int:
         """A number from 0 to 2**31 - 1, for libraries that want a seed."""
         return int(self.low) >> 1
@@ -114,6 +126,16 @@ def name_words(name: str) -> tuple[int, int]:
 
 def _as(like: Any, drawn: jax.Array) -> Any:
     return np.asarray(drawn) if isinstance(like, np.ndarray) else drawn
+
+
+def _looked_up(table: tables.Table, high: jax.Array, low: jax.Array) -> jax.Array:
+    """`Table.draw` from the two halves of words: JAX has no 64-bit integers unless it is told to."""
+    column = high >> (32 - table.bits)
+    top, bottom = (jnp.asarray((table.threshold >> shift).astype(np.uint32)) for shift in (np.uint64(32), np.uint64(0)))
+    high = high & np.uint32((1 << (32 - table.bits)) - 1)
+    limit = top[column]
+    own = (high < limit) | ((high == limit) & (low < bottom[column]))
+    return jnp.where(own, column.astype(jnp.int32), jnp.asarray(table.other)[column]) - table.reach
 
 
 def _checked(word: Word) -> Word:

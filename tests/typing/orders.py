@@ -12,6 +12,8 @@ ok9 = Clip(1.0) >> Collect() >> Median()
 ok10 = PlainSum() >> Mean()
 ok11 = Collect() >> Median()
 ok12 = Remember(TopK(0.1)) >> Clip(1.0) >> Weigh(500) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Mean()
+ok13 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> DiscreteGaussian(1.0, clients=100)
+ok14 = Clip(1.0) >> Quantize(1e-3) >> PlainSum() >> DiscreteGaussian(1.0, clients=100)
 bad1 = Quantize(1e-3) >> Clip(1.0)  # clip after quantize
 bad2 = Quantize(1e-3) >> SecureSum(threshold=50)  # nothing bounds the range
 bad3 = Clip(1.0) >> SecureSum(threshold=50)  # floats cannot be masked
@@ -27,3 +29,4 @@ bad12 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Over(clients=1
 bad13 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Median()  # a median needs each update
 bad14 = Clip(1.0) >> Collect() >> Gaussian(1.0, clients=100)  # noise on a bag
 bad15 = Clip(1.0) >> NoiseShare(1.0, at_least=80)  # integer noise on floats
+bad16 = Clip(1.0) >> PlainSum() >> DiscreteGaussian(1.0, clients=100)  # integer noise on floats

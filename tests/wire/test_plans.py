@@ -59,6 +59,14 @@ PLANS = {
         server_optimizer=shoal.adam(shoal.schedules.cosine(0.1, rounds=10)),
     ),
     "grid": of(models.logistic(2), aggregation=GRID >> shoal.PlainSum() >> shoal.Mean()),
+    "integer noise": of(
+        models.logistic(2),
+        aggregation=shoal.Clip(1.0)
+        >> shoal.Rotate(3)
+        >> shoal.Quantize(1e-3)
+        >> shoal.SecureSum(2)
+        >> shoal.DiscreteGaussian(1.0, clients=5),
+    ),
     "sparse": of(models.logistic(2), aggregation=SPARSE >> shoal.PlainSum() >> shoal.Gaussian(1.0, clients=5)),
     "median": of(models.logistic(2), aggregation=shoal.Round(3) >> shoal.Collect() >> shoal.Median()),
     "shares": of(

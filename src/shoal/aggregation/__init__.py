@@ -1,5 +1,6 @@
 from shoal.aggregation.chain import Aggregation as Aggregation
 from shoal.aggregation.chain import Release as Release
+from shoal.aggregation.finish import DiscreteGaussian as DiscreteGaussian
 from shoal.aggregation.finish import Finish as Finish
 from shoal.aggregation.finish import Gaussian as Gaussian
 from shoal.aggregation.finish import Mean as Mean

@@ -146,7 +146,7 @@ class Aggregation:
     def decode(self, total: Payload | Bag, *, key: Key, layout: Layout) -> Release:
         """On the server: the result of a round from its payloads. Not released if too few took part."""
         xp = namespace(total.value)
-        value = total.value
+        value = self._noised(total.value, key, layout)
         for step in reversed(self.steps):
             value = step.decode(value)
         clients = xp.sum(total.clients)
@@ -160,6 +160,21 @@ class Aggregation:
             released = xp.logical_and(released, clients > 0)
         return Release(result, total.notes, clients, released)
 
+    def _noised(self, value: Vector, key: Key, layout: Layout) -> Vector:
+        """The sum with the integer noise of the finish, if it adds any."""
+        deviation = self._grid_noise(layout)
+        return value + key.discrete_gaussian(deviation / self._unit, value) if deviation else value
+
+    def _grid_noise(self, layout: Layout) -> float:
+        if isinstance(self.finish, Robust) or not self._unit:
+            return 0.0
+        return self.finish.grid_noise(self.sensitivity(layout))
+
+    @property
+    def _unit(self) -> float:
+        """What an integer of the sum is worth; 0 if there is no grid."""
+        return next((step.unit for step in self.steps if isinstance(step, Discretizes)), 0.0)
+
     def adapted(self, notes: Mapping[str, Any], clients: Any) -> Aggregation:
         """The aggregation of the next round."""
         if not any(isinstance(step, Adapts) for step in self.steps):
@@ -171,11 +186,10 @@ class Aggregation:
         """SettingError if so many clients are too few to be released, or so many that 32-bit integers overflow."""
         if not self.meeting.releases(clients):
             raise SettingError(f"{self.meeting} would never be released: a round has at most {clients} clients")
-        unit = next((step.unit for step in self.steps if isinstance(step, Discretizes)), None)
-        bound = self.sensitivity(layout)
+        unit, bound = self._unit, self.sensitivity(layout)
         noise = sum(step.deviation(bound) for step in self.steps if isinstance(step, Noises))
-        reach = bound * clients + 8 * noise * math.sqrt(clients)
-        if unit is not None and reach / unit >= 2**31:
+        reach = bound * clients + 8 * (noise * math.sqrt(clients) + self._grid_noise(layout))
+        if unit and reach / unit >= 2**31:
             raise SettingError(
                 f"a sum of {clients} clients of norm {bound:g} on a grid of {unit:g} needs more than 32 bits: "
                 f"use a step of at least {reach / 2**31:.1g}, or clip lower"

@@ -61,6 +61,10 @@ class Finish(Ends, Generic[Kind_contra]):
     def finish(self, sums: Sums, key: Key) -> Vector:
         """The result of the round, from its sums."""
 
+    def grid_noise(self, sensitivity: float) -> float:
+        """The standard deviation of the integer noise that a sum on a grid gets before it is decoded."""
+        return 0.0
+
 
 class Robust(Ends):
     """What becomes of payloads side by side."""
@@ -121,6 +125,43 @@ class Gaussian(Finish[Bounded | Grid]):
         """(value + N(0, (multiplier * sensitivity)^2)) / clients."""
         noise = np.float32(self.multiplier * sums.sensitivity) * key.normal(sums.value)
         return (sums.value + noise) * np.float32(1 / self.clients)
+
+
+@dataclass(frozen=True)
+class DiscreteGaussian(Finish[Grid]):
+    """Integer noise of `multiplier` times the sensitivity on the grid, then divided by a public number of `clients`.
+
+    Discrete Gaussian noise (Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy"), added
+    to the integers before they are numbers of training again: sum and noise are exact, so no rounding of floats tells
+    one sum from another (Mironov 2012). Drawn from the run's key: simulated noise.
+
+    >>> from shoal.aggregation import SecureSum
+    >>> from shoal.steps import Clip, Quantize
+    >>> chain = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> DiscreteGaussian(1.0, clients=100)
+    >>> chain.finish.grid_noise(sensitivity=2.0)
+    2.0
+    """
+
+    multiplier: float
+    clients: int
+    takes: ClassVar[tuple[Kind, ...]] = (Grid,)
+    private: ClassVar[bool] = True
+    needs_clients: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        settle(
+            self,
+            multiplier=number(self.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
+            clients=whole(self.clients, "a sum is divided by at least one client", least=1),
+        )
+
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """value / clients; the noise is in the value."""
+        return sums.value * np.float32(1 / self.clients)
+
+    def grid_noise(self, sensitivity: float) -> float:
+        """multiplier * sensitivity."""
+        return self.multiplier * sensitivity
 
 
 @dataclass(frozen=True)

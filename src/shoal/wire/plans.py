@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 from shoal import models
-from shoal.aggregation import Aggregation, Collect, Gaussian, Mean, Over, PlainSum, SecureSum, Total
+from shoal.aggregation import Aggregation, Collect, DiscreteGaussian, Gaussian, Mean, Over, PlainSum, SecureSum, Total
 from shoal.algorithms import FedAvg, FedEval, FedProx
 from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.analytics import CategoryCounts, MeanAndVariance, PresentMean
@@ -46,7 +46,7 @@ _PARTS: dict[str, tuple[type[Any], ...]] = {
     "steps": (Clip, Weigh, Quantize, Round, Rotate, TopK, Remember, NoiseShare),
     "step": (Round, TopK),
     "meeting": (PlainSum, SecureSum, Collect),
-    "finish": (Mean, Total, Gaussian, Over, Median),
+    "finish": (Mean, Total, Gaussian, DiscreteGaussian, Over, Median),
     "client_optimizer": (Optimizer,),
     "server_optimizer": (Optimizer,),
     "arguments": (Schedule,),
