@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import msgspec
 
 from shoal.aggregation import Payload, SecureSum
-from shoal.errors import PlanError, ServerError
+from shoal.cohort import Fixed
+from shoal.errors import PlanError, SecureSumError, ServerError
 from shoal.plan import Plan
 from shoal.rounds.events import Abandoned, Effect, Issued, Opened, Settled, TaskStatus
 from shoal.rounds.rules import Rules
 from shoal.secure.contribution import Form, form_of
+from shoal.secure.parameters import shape
 from shoal.secure.terms import Terms
 from shoal.server.closing import Model
 from shoal.server.records import Record, RunFacts, manifest_of_row
@@ -23,6 +25,8 @@ from shoal.store.store import Row, Write
 from shoal.turns import notes_of
 from shoal.wire.messages import Manifest, Result, SecureNext, SecureStep
 
+CORRUPT = 0.05
+"""The fraction of clients that may work together with a server that is not honest: no agent takes part for less."""
 MOST_ASKED = 1.5
 """More clients than this times a cohort are not asked: more than half of those whose keys are known must be in the sum,
 and whoever comes after the cohort is full is not."""
@@ -56,6 +60,12 @@ def check_secure(plan: Plan, rules: Rules) -> None:
             "those whose keys are known must be in the sum"
         )
     _form(plan, clients=rules.at_least)
+    if isinstance(plan.sampler, Fixed):
+        asked = rules.asked(plan.sampler.clients)
+        try:
+            shape(asked, threshold=threshold, corrupt=CORRUPT)
+        except SecureSumError as error:
+            raise PlanError(f"{asked} clients are asked in a round: {error}") from None
 
 
 class SecureRun:
@@ -84,7 +94,7 @@ class SecureRun:
         terms = Terms(
             federation=self._services.federation, run=self._facts.run, session=os.urandom(32), round=effect.round,
             attempt=effect.attempt, model=model, plan=bytes.fromhex(self._facts.plan.digest()), size=form.size,
-            bits=form.bits, slots=form.slots, threshold=threshold_of(self._facts.plan),
+            bits=form.bits, slots=form.slots, threshold=threshold_of(self._facts.plan), corrupt=CORRUPT,
         )  # fmt: skip
         self._attempt = self._new(terms, form)
         at = {"run": terms.run, "round": terms.round, "attempt": terms.attempt}
