@@ -155,7 +155,7 @@ class Part:
         except StoppedError:
             pass
         except Exception as error:
-            told(0, str(error))
+            told(0, str(error) or type(error).__name__)
         finally:
             self.close()
 
