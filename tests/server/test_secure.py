@@ -281,7 +281,7 @@ def test_rules_under_which_no_secure_sum_comes_about_are_refused(start, rules, s
 def test_a_threshold_that_cannot_be_secure_for_a_large_cohort_is_refused(start):
     large = shoal.Plan(plan().algorithm, rounds=1, cohort=1000)
     server = start(large)
-    with pytest.raises(PlanError, match="1200 clients are asked in a round: .*cannot be secure: a threshold of"):
+    with pytest.raises(PlanError, match=r"1200 clients are asked in a round: .*cannot be secure: a threshold of"):
         server.submit(Rules(at_least=3, over_selection=1.2))
 
 
