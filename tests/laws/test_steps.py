@@ -86,6 +86,28 @@ def test_no_client_exceeds_the_bound_inside_a_compiled_call(chain, value):
     assert length <= whole.sensitivity(LAYOUT)
 
 
+CLIPPED = [chain for chain in CHAINS if isinstance(chain.steps[0], shoal.Clip)]
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+@pytest.mark.parametrize("chain", CLIPPED, ids=str)
+@given(value=arrays.arrays(np.float32, SIZE, elements=st.floats(width=32)), place=st.integers(0, SIZE - 1))
+def test_no_poisoned_client_exceeds_the_bound(chain, xp, value, place):
+    whole = aggregation(chain)
+    for poison in (value[place], np.nan, np.inf, -np.inf, 3e38):
+        value[place] = poison
+        sent = compiled(chain)(jnp.asarray(value))[0] if xp is jnp else encode(whole, value)[0]
+        decoded = np.asarray(decode(whole, sent.value)).astype(np.float64)
+        assert np.linalg.norm(decoded) <= whole.sensitivity(LAYOUT)
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_a_contribution_that_is_not_finite_is_clipped_to_zeros(xp):
+    for poison in (np.nan, np.inf, -np.inf):
+        value = xp.asarray(np.array([1.0, poison, 2.0], np.float32))
+        assert not np.asarray(shoal.Clip(5.0).encode(_update(value), None, Key.from_seed(0))[0].value).any()
+
+
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 @given(first=gentle, second=gentle)
 def test_decoding_a_sum_is_the_sum_of_the_decoded(chain, first, second):
