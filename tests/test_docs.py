@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shoal
-from shoal import algorithms, analytics, errors, learning, models, partition, schedules
+from shoal import algorithms, analytics, errors, learning, models, partition, privacy, schedules
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,8 +36,8 @@ def own_names(module):
 @pytest.mark.parametrize(
     ("module", "prefix"),
     [(shoal, ""), (models, "models."), (analytics, "analytics."), (learning, "learning."), (schedules, "schedules."),
-     (partition, "partition.")],
-    ids=["shoal", "models", "analytics", "learning", "schedules", "partition"],
+     (partition, "partition."), (privacy, "privacy.")],
+    ids=["shoal", "models", "analytics", "learning", "schedules", "partition", "privacy"],
 )  # fmt: skip
 def test_the_reference_lists_every_public_name(module, prefix):
     reference = "".join(map(page, ("docs/reference.md", "docs/reference-data.md", "docs/reference-models.md")))

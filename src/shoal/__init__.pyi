@@ -1,6 +1,7 @@
 from . import analytics as analytics
 from . import learning as learning
 from . import models as models
+from . import privacy as privacy
 from . import schedules as schedules
 from .aggregation import Collect as Collect
 from .aggregation import DiscreteGaussian as DiscreteGaussian

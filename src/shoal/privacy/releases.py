@@ -1,0 +1,96 @@
+"""What a run makes public, as far as privacy goes: how often a noised sum, with which noise, of whom."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from shoal.aggregation import DiscreteGaussian, Gaussian, Over, SecureSum
+from shoal.aggregation.step import Adapts, Discretizes
+from shoal.cohort import sampler
+from shoal.errors import SettingError
+from shoal.plan import Plan
+from shoal.settings import number, settle, whole
+from shoal.steps import NoiseShare
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Skellam noise that clients add in shares: whole once `at_least` shares are in the sum.
+
+    `norm` is the L2 norm that one client's integers can have, `size` how many they are.
+    """
+
+    at_least: int
+    norm: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Releases:
+    """`rounds` noised sums, each over a cohort: all that an accountant needs to know of a plan.
+
+    `multiplier` is the standard deviation of the noise over the sensitivity, which is how far one client, added or
+    removed, moves the sum. `threshold` is a secure sum's: a round with fewer clients releases nothing. The noise is
+    normal, or `discrete` on a grid, or comes in shares as `shared` says.
+
+    >>> Releases(1.0, rounds=100, cohort=0.1).cohort
+    Fraction(fraction=0.1)
+    """
+
+    multiplier: float
+    rounds: int
+    cohort: Any = None
+    threshold: int = 0
+    discrete: bool = False
+    shared: Shared | None = None
+
+    def __post_init__(self) -> None:
+        settle(
+            self,
+            multiplier=number(self.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
+            rounds=whole(self.rounds, "a run has at least one round", least=1),
+            cohort=sampler(self.cohort),
+            threshold=whole(self.threshold, "a threshold is a number of clients, 0 for none", least=0),
+        )
+
+    @staticmethod
+    def of(plan: Plan) -> Releases:
+        """What a plan releases; SettingError, with the reason, if no epsilon can be given for it."""
+        why = why_none(plan)
+        if why is not None:
+            raise SettingError(why)
+        chain, layout = plan.algorithm.aggregation, plan.algorithm.layout
+        threshold = chain.meeting.threshold if isinstance(chain.meeting, SecureSum) else 0
+        if isinstance(chain.finish, Gaussian | DiscreteGaussian):
+            discrete = isinstance(chain.finish, DiscreteGaussian)
+            return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, threshold, discrete)
+        share = next(step for step in chain.steps if isinstance(step, NoiseShare))
+        unit = next(step.unit for step in chain.steps if isinstance(step, Discretizes))
+        shared = Shared(share.at_least, chain.sensitivity(layout) / unit, layout.size)
+        return Releases(share.multiplier, plan.rounds, plan.cohort, threshold, shared=shared)
+
+
+def why_none(plan: Plan) -> str | None:
+    """Why no epsilon can be given for a plan, as a sentence; None if one can."""
+    chain = plan.algorithm.aggregation
+    finish = type(chain.finish).__name__
+    if not chain.private:
+        return (
+            f"no noise is added before {finish}, so nothing bounds what one client gives away: finish with "
+            "Clip(norm) >> PlainSum() >> Gaussian(multiplier, clients=...), for example"
+        )
+    if type(chain.finish) not in (Gaussian, DiscreteGaussian, Over):
+        return (
+            f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, and NoiseShare "
+            "before Over"
+        )
+    if type(chain.finish) is Over and not any(type(step) is NoiseShare for step in chain.steps):
+        return "the accountant does not know the noise in these shares: it knows that of NoiseShare"
+    adapts = next((type(step).__name__ for step in chain.steps if isinstance(step, Adapts)), None)
+    if adapts is not None:
+        return f"the accountant does not know what {adapts} gives away beside the sum: use Clip, whose norm is fixed"
+    if not math.isfinite(chain.sensitivity(plan.algorithm.layout)):
+        return "one client moves the sum without limit, and no noise hides that: put Clip(norm) before the sum"
+    return None
