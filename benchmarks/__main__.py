@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.report import Report
 
-NAMES = ("engine", "network", "secure")
+NAMES = ("engine", "network", "privacy", "secure")
 
 
 def main() -> int:

@@ -67,3 +67,10 @@ def test_a_row_of_secure_sums_says_what_two_threads_are_worth():
     rows = json.loads(done.stdout)["rows"]
     assert [row["bound"] for row in rows] == [0.625, 0.625]
     assert all(row["ratio"] == pytest.approx(row["value"] / row["reference"]) for row in rows)
+
+
+def test_the_figures_of_secure_noise_stand_beside_numpys_generator():
+    done = run("--json", "--quick", name="privacy", row="secure discrete Gaussian, 64")
+    time, throughput = json.loads(done.stdout)["rows"]
+    assert time["bound"] == 5
+    assert time["value"] * throughput["value"] == pytest.approx(1e9)
