@@ -84,3 +84,20 @@ def test_a_site_that_is_killed_in_every_stage_costs_its_own_contribution_if_that
     there = shoal.Availability(online=lambda round, check: [n for n in SITES.names if round > 3 or n != KILLED])
     simulated = shoal.simulate(plan, SITES, seed=5, runtime="local", availability=there)
     assert vector.tobytes() == simulated.vector.tobytes()
+
+
+def test_a_site_that_the_others_do_not_know_stops_the_sum_and_the_operator_reads_whose_line_to_bring(tmp_path):
+    federation = Secure(tmp_path)
+    known = {name: public_key_of(Home(tmp_path / name).private_key) for name in SITES.names if name != KILLED}
+    for name in known:
+        write_roster(tmp_path / name / FILE, known)
+    with federation.server() as (coordinator, call):
+        token = call(coordinator.token(uses=4))
+        for name in SITES.names:
+            federation.join(name, token)
+        rules = Rules(at_least=3, wait_for=4, stage_s=2.0, retries=0)
+        run = call(coordinator.submit(shoal.Plan(SMALL, rounds=1), name="study", rules=rules, seed=5))
+        view = call(coordinator.until_over(run), timeout_s=60)
+        federation.stop()
+    assert view.status == "paused"
+    assert "has 'c3', which is not on this client's roster" in view.reason

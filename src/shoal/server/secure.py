@@ -57,6 +57,7 @@ class Attempt:
         self._services, self.terms, self._form, self._stage_s, self._take = services, terms, form, stage_s, take
         self._tasks: dict[str, str] = {}  # of clients, by name
         self._out: set[str] = set()  # who takes no part any more
+        self._why: dict[str, str] = {}
         self._rows: dict[str, dict[str, bytes]] = {stage: {} for stage in STAGES}
         for row in rows:
             self._rows[row["stage"]][row["client"]] = bytes(row["message"])
@@ -78,9 +79,11 @@ class Attempt:
         """A client has a task of this attempt."""
         self._tasks[client] = task
 
-    def leaves(self, client: str) -> None:
-        """A client's task came to nothing: it is not waited for."""
+    def leaves(self, client: str, why: str = "") -> None:
+        """A client's task came to nothing: it is not waited for. `why` is said if the attempt comes to nothing, too."""
         self._out.add(client)
+        if why:
+            self._why[client] = why
         asyncio.get_running_loop().call_soon(self._look)
 
     def restore(self) -> None:
@@ -309,7 +312,8 @@ class Attempt:
         return Write("secure_step", {**at, "stage": stage, "client": client, "message": message}, wants=1)
 
     def _undone(self, error: SecureSumError) -> Undone:
-        return Undone(self.terms.round, self.terms.attempt, f"{error}")
+        said = next((f"; {client} said: {why}" for client, why in sorted(self._why.items())), "")
+        return Undone(self.terms.round, self.terms.attempt, f"{error}{said}"[:500])
 
     def _check_part(self, client: str) -> None:
         if self._over is not None:

@@ -113,21 +113,21 @@ class SecureRun:
         match effect:
             case Opened():
                 return self._opened(effect, model=self._digests[sent])
-            case Settled(task, status):
-                return self._settled(task, status)
+            case Settled(task, status, reason):
+                return self._settled(task, status, reason)
             case Abandoned(round):
                 self.ended()
                 return self.forgotten(round)
             case _:
                 return []
 
-    def _settled(self, task: str, status: TaskStatus) -> list[Write]:
+    def _settled(self, task: str, status: TaskStatus, reason: str) -> list[Write]:
         client = self._of.get(task)
         if self._attempt is None or client is None:
             return []
         if status == "counted":
             return [self._attempt.counted(client)]
-        self._attempt.leaves(client)
+        self._attempt.leaves(client, reason)
         return []
 
     def forgotten(self, round: int) -> list[Write]:
