@@ -20,6 +20,7 @@ from shoal.cli import (
     new,
     plan,
     policy,
+    privacy,
     roster,
     runs,
     serve,
@@ -36,6 +37,7 @@ app.add_typer(demo.app, name="demo")
 app.command("new")(new.command)
 app.command("simulate")(simulate.command)
 app.command("plan")(plan.command)
+app.command("privacy")(privacy.command)
 app.command("serve")(serve.command)
 app.command("join")(join.command)
 app.command("ledger")(ledger.command)

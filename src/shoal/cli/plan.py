@@ -10,10 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from shoal.cli.privacy import as_data
 from shoal.cli.study_file import load
-from shoal.errors import PlanError
+from shoal.errors import MissingExtraError, PlanError, SettingError
 from shoal.plan import Plan
+from shoal.privacy import spent, why_none
 from shoal.wire.costs import Costs
+
+_DELTA = 1e-6
 
 Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan.")]
 
@@ -24,11 +28,34 @@ def command(
     """Print a study's plan: its work, what passes the chain, what leaves a client, its digest; what it costs."""
     plan = load(study).plan
     if as_json:
-        typer.echo(json.dumps({"digest": plan.digest(), "plan": plan.describe(), "network": _costs(plan)}))
+        typer.echo(
+            json.dumps(
+                {"digest": plan.digest(), "plan": plan.describe(), "network": _costs(plan), "privacy": _privacy(plan)}
+            )
+        )
         return
     typer.echo(str(plan))
+    typer.echo(f"{'epsilon':<12}{_epsilon(plan)}")
     for word, text in _lines(plan):
         typer.echo(f"{word:<12}{text}")
+
+
+def _privacy(plan: Plan) -> dict[str, Any]:
+    """What the plan gives away of one client, as plain data."""
+    try:
+        return as_data(spent(plan, delta=_DELTA))
+    except (MissingExtraError, SettingError) as error:
+        return {"epsilon": None, "delta": _DELTA, "why": str(error)}
+
+
+def _epsilon(plan: Plan) -> str:
+    """The same for people, in a line."""
+    found = _privacy(plan)
+    if found["epsilon"] is not None:
+        return f"{found['epsilon']:.4g} at delta {_DELTA:g}; how:  shoal privacy study.py"
+    if why_none(plan) is not None:
+        return "none: no noise that is known protects one client"
+    return f"not known: {found['why']}"
 
 
 def _costs(plan: Plan) -> dict[str, Any]:

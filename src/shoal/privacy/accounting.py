@@ -187,7 +187,7 @@ def _replaced(multiplier: float, population: int, cohort: int, rounds: int, delt
 
 def _known(clients: int | None) -> int:
     if clients is None:
-        raise SettingError("epsilon depends on how many clients the population has: say clients=... (--clients)")
+        raise SettingError("epsilon depends on how many clients the population has: say clients=..., or --clients")
     return clients
 
 
