@@ -20,10 +20,12 @@ from shoal.key import Key
 from shoal.vector import Layout, Part
 
 SIZE = 12
-LAYOUT = Layout((Part("w", (SIZE,)),))
+LAYOUT = Layout((Part("conv/w", (2, 3)), Part("dense/w", (5,)), Part("conv/b", (1,))))
 CHAINS = [
     shoal.Clip(1.0),
     shoal.Clip(1e-3),
+    shoal.Clip(1.0, groups=("conv",)),
+    shoal.Clip(1.0, groups=("conv/w", "dense")) >> shoal.Quantize(0.01),
     shoal.Weigh(10),
     shoal.Clip(1.0) >> shoal.Weigh(10),
     shoal.TopK(0.3),

@@ -132,7 +132,7 @@ class Aggregation:
     ) -> tuple[Any, tuple[Any, ...]]:
         """On the client: what to send (a Payload, or a Bag for `Collect`), and what the steps remember."""
         one = namespace(value).ones((), "float32")
-        update = Update(value, examples, one, {} if self.private else notes, math.inf)
+        update = Update(value, examples, one, {} if self.private else notes, math.inf, layout=layout)
         remembered: list[Any] = []
         for place, (step, state) in enumerate(zip(self.steps, states, strict=True)):
             bound = step.bound(update.bound, layout)

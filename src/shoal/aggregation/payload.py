@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import Float, Num
 
-from shoal.vector import Array, Vector, namespace
+from shoal.vector import Array, Layout, Vector, namespace
 
 Notes = Mapping[str, Float[Array, " entries"]]
 """Small float vectors by name that are added like the value: sums and counts of metrics, a step's own bits."""
@@ -21,7 +21,7 @@ class Update:
 
     `examples` is how many examples stand behind it; `weight` is what a mean will divide by, one client or,
     after `Weigh`, its examples. `bound` is the L2 norm that `value` can have at this point, in the units of
-    training, and `unit` what one step of the grid is worth.
+    training, and `unit` what one step of the grid is worth; `layout` says which arrays `value` is made of.
     """
 
     value: Vector
@@ -30,6 +30,7 @@ class Update:
     notes: Notes
     bound: float
     unit: float = 1.0
+    layout: Layout | None = None
 
 
 @jax.tree_util.register_dataclass
