@@ -112,7 +112,8 @@ def test_without_arguments_it_tells_its_commands(command):
 def test_a_plan_is_printed_as_python_prints_it_and_then_what_it_costs(command):
     done = command("plan", "study.py")
     assert done.exit_code == 0
-    assert done.stdout.startswith(f"{study()[0]}\nnetwork ")
+    assert done.stdout.startswith(f"{study()[0]}\nepsilon ")
+    assert "\nnetwork " in done.stdout
 
 
 def test_a_plans_json_has_its_digest_and_description(person):
@@ -120,6 +121,7 @@ def test_a_plans_json_has_its_digest_and_description(person):
     plan, _ = study()
     told = json.loads(done.stdout)
     assert told.pop("network")["runs"]
+    assert told.pop("privacy")["epsilon"] is None
     assert told == {"digest": plan.digest(), "plan": json.loads(json.dumps(plan.describe()))}
 
 
