@@ -169,7 +169,7 @@ def test_what_is_installed_is_known_by_its_name():
     import jax
 
     assert describe(jax.nn.relu) == {"is": "jax._src.nn.functions.relu"} or "relu" in str(describe(jax.nn.relu))
-    assert describe(shoal.Clip(1.0)) == {"is": "shoal.Clip", "norm": 1.0}
+    assert describe(shoal.TopK(0.5)) == {"is": "shoal.TopK", "fraction": 0.5}
     assert len(json.dumps(describe(np.linalg.norm))) < 100
 
 

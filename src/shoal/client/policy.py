@@ -89,8 +89,8 @@ class Policy:
     def demand(self) -> Demand:
         """What this site asks of every secure sum, whatever the server says: three sites always, two see each other's.
 
-        >>> Policy(minimum_cohort=4).demand, Policy(minimum_threshold=0.75).demand
-        (Demand(clients=4, threshold=0.5), Demand(clients=3, threshold=0.75))
+        >>> [(d.clients, d.threshold) for d in (Policy(minimum_cohort=4).demand, Policy(minimum_threshold=0.75).demand)]
+        [(4, 0.5), (3, 0.75)]
         """
         usual = Demand()
         return Demand(
