@@ -31,7 +31,7 @@ class Training:
     length: int = 32
     batch: int = 8
     client_rate: float = 1.0
-    server_rate: float = 0.02
+    server_rate: float = 0.01
 
     def plan(self, model: Model) -> shoal.Plan:
         """Federated averaging with Adam on the server (Reddi et al. 2021), whose rate falls to 0 over the rounds."""
