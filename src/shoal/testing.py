@@ -21,7 +21,6 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import numpy as np
 
-from shoal.aggregation import SecureSum
 from shoal.algorithms import enter
 from shoal.data import Population
 from shoal.errors import RunError, ServerError, SettingError
@@ -177,7 +176,7 @@ class Fleet:
 
     async def _enrolled(self, name: str) -> Known:
         """Who a client is; where the server looks at signatures, it knows its key."""
-        if not isinstance(self._plan.algorithm.aggregation.meeting, SecureSum):
+        if not self._plan.algorithm.aggregation.threshold:
             return Known(f"id of {name}", name)
         token = await self._coordinator.token(label=name)
         enroll = Enroll(token=token, name=name, public_key=self._roster[name], signature=bytes(64))  # nobody looks here

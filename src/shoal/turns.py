@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.aggregation import Bag, Payload, SecureSum
+from shoal.aggregation import Bag, Payload
 from shoal.aggregation.step import Noises
 from shoal.algorithms import Algorithm, Call, ClientState, client_turn
 from shoal.errors import DataError, UnsupportedError
@@ -48,7 +48,7 @@ def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
             f"{aggregation}: noise is simulated so far, and what only says that it protects must not run over a "
             "network: finish with Mean() or Total() for now, or simulate this plan"
         )
-    if isinstance(aggregation.meeting, SecureSum) and not algorithm.layout.size:
+    if aggregation.threshold and not algorithm.layout.size:
         raise UnsupportedError(
             f"{aggregation}: nothing but metrics leaves a client in this plan, and a secure sum is of a value: use "
             "PlainSum() for now, or simulate this plan"

@@ -103,6 +103,11 @@ class Aggregation:
         return isinstance(self.finish, Finish) and self.finish.private
 
     @property
+    def threshold(self) -> int:
+        """How many contributions a secure sum needs before it shows itself; 0 if the server sees each by itself."""
+        return self.meeting.hides
+
+    @property
     def cap(self) -> float:
         """The largest weight of one client: 1, or the cap of `Weigh`."""
         return next((step.cap for step in self.steps if isinstance(step, Weighs)), 1.0)
@@ -163,15 +168,15 @@ class Aggregation:
     def _noised(self, value: Vector, key: Key, layout: Layout) -> Vector:
         """The sum with the integer noise of the finish, if it adds any."""
         deviation = self._grid_noise(layout)
-        return value + key.discrete_gaussian(deviation / self._unit, value) if deviation else value
+        return value + key.discrete_gaussian(deviation / self.unit, value) if deviation else value
 
     def _grid_noise(self, layout: Layout) -> float:
-        if isinstance(self.finish, Robust) or not self._unit:
+        if isinstance(self.finish, Robust) or not self.unit:
             return 0.0
         return self.finish.grid_noise(self.sensitivity(layout))
 
     @property
-    def _unit(self) -> float:
+    def unit(self) -> float:
         """What an integer of the sum is worth; 0 if there is no grid."""
         return next((step.unit for step in self.steps if isinstance(step, Discretizes)), 0.0)
 
@@ -186,7 +191,7 @@ class Aggregation:
         """SettingError if so many clients are too few to be released, or so many that 32-bit integers overflow."""
         if not self.meeting.releases(clients):
             raise SettingError(f"{self.meeting} would never be released: a round has at most {clients} clients")
-        unit, bound = self._unit, self.sensitivity(layout)
+        unit, bound = self.unit, self.sensitivity(layout)
         noise = sum(step.deviation(bound) for step in self.steps if isinstance(step, Noises))
         reach = bound * clients + 8 * (noise * math.sqrt(clients) + self._grid_noise(layout))
         if unit and reach / unit >= 2**31:

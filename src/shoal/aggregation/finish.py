@@ -115,11 +115,7 @@ class Gaussian(Finish[Bounded | Grid]):
     needs_clients: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        settle(
-            self,
-            multiplier=number(self.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
-            clients=whole(self.clients, "a sum is divided by at least one client", least=1),
-        )
+        _settle_noise(self)
 
     def finish(self, sums: Sums, key: Key) -> Vector:
         """(value + N(0, (multiplier * sensitivity)^2)) / clients."""
@@ -149,11 +145,7 @@ class DiscreteGaussian(Finish[Grid]):
     needs_clients: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        settle(
-            self,
-            multiplier=number(self.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
-            clients=whole(self.clients, "a sum is divided by at least one client", least=1),
-        )
+        _settle_noise(self)
 
     def finish(self, sums: Sums, key: Key) -> Vector:
         """value / clients; the noise is in the value."""
@@ -179,3 +171,11 @@ class Over(Finish[Shares]):
     def finish(self, sums: Sums, key: Key) -> Vector:
         """value / clients."""
         return sums.value * np.float32(1 / self.clients)
+
+
+def _settle_noise(finish: Gaussian | DiscreteGaussian) -> None:
+    settle(
+        finish,
+        multiplier=number(finish.multiplier, "a noise multiplier is over 0", lambda v: v > 0),
+        clients=whole(finish.clients, "a sum is divided by at least one client", least=1),
+    )

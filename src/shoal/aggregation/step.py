@@ -74,6 +74,10 @@ class Step(Link[In_contra, Out_co]):
     def bound(self, before: float, layout: Layout) -> float:
         """The L2 norm that one client can have after this step, from what it could have before."""
 
+    def entry(self, bound: float, layout: Layout) -> float:
+        """The most, in size, that one number of a value of an L2 norm of at most `bound` is after this step."""
+        return bound
+
 
 class KeepsKind(Step[Free, Free]):
     """A step on floats after which as much is known as before: a bound still holds, perhaps a wider one."""

@@ -26,6 +26,11 @@ class Meeting(ABC):
     adds: ClassVar[bool] = True
     """Whether payloads are added up."""
 
+    @property
+    def hides(self) -> int:
+        """The least number of payloads of whose sum alone the server learns; 0 if it sees each one by itself."""
+        return 0
+
     @abstractmethod
     def lift(self, payload: Payload) -> Any:
         """One payload as something that can be added to others."""
@@ -80,6 +85,11 @@ class SecureSum(Sum[Grid | Shares]):
     def __post_init__(self) -> None:
         rule = "a secure sum of fewer than 2 clients hides nobody; the threshold is at least 2"
         settle(self, threshold=whole(self.threshold, rule, least=2))
+
+    @property
+    def hides(self) -> int:
+        """The threshold."""
+        return self.threshold
 
     def lift(self, payload: Payload) -> Payload:
         """The payload itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shoal.aggregation.sums import SecureSum
 from shoal.plan import Plan
 
 
@@ -15,8 +14,7 @@ def contents(plan: Plan) -> str:
     """
     aggregation, layout = plan.algorithm.aggregation, plan.algorithm.layout
     beside = "nothing beside them" if aggregation.private else "a weight, sums of metrics"
-    if isinstance(aggregation.meeting, SecureSum):
-        least = aggregation.meeting.threshold
+    if aggregation.threshold:
         hidden = f"masked: {layout.size:,} integers for {aggregation}, {beside}"
-        return f"{hidden}; all of it shows only in the sum of {least} sites or more"
+        return f"{hidden}; all of it shows only in the sum of {aggregation.threshold} sites or more"
     return f"{layout.size:,} numbers ({layout.dtype}) for {aggregation}, {beside}"

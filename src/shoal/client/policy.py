@@ -15,7 +15,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from shoal.aggregation.sums import SecureSum
 from shoal.client.checks import DAYS, allowed, days, flag, fraction, more_than_zero, some, window
 from shoal.errors import PolicyError, SettingError
 from shoal.plan import Plan
@@ -220,14 +219,13 @@ def _names(entry: str, digest: str, name: str) -> bool:
 
 def _of_privacy(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Iterator[str]:
     aggregation = plan.algorithm.aggregation
-    masked = aggregation.meeting if isinstance(aggregation.meeting, SecureSum) else None
-    least = info.minimum_cohort if masked is None else max(info.minimum_cohort, masked.threshold)
+    least = max(info.minimum_cohort, aggregation.threshold)
     if least < policy.minimum_cohort:
         yield f"minimum_cohort is {policy.minimum_cohort}, and rounds of this run may close with {least}"
     if policy.clip_required and not math.isfinite(aggregation.sensitivity(plan.algorithm.layout)):
         yield "clip_required: one site can move this plan's sum without limit"
-    if masked is not None:
-        yield from _of_keys(masked, policy.demand, past.sites)
+    if aggregation.threshold:
+        yield from _of_keys(aggregation.threshold, policy.demand, past.sites)
     elif policy.secure_sum:
         yield f"secure_sum: in this plan the server sees each contribution by itself ({aggregation.meeting})"
     if policy.minimum_noise_multiplier is not None:
@@ -236,9 +234,9 @@ def _of_privacy(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Iterat
         yield "maximum_epsilon: this version of Shoal has no noise that protects a site, so no epsilon is finite"
 
 
-def _of_keys(masked: SecureSum, demand: Demand, sites: frozenset[str]) -> Iterator[str]:
+def _of_keys(threshold: int, demand: Demand, sites: frozenset[str]) -> Iterator[str]:
     """What a secure sum needs that people have to bring."""
-    least = max(masked.threshold, demand.clients)
+    least = max(threshold, demand.clients)
     if not sites:
         yield (
             "the plan has a secure sum, and this site knows no other site's key, so the server could play the others: "

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import msgspec
 
 from shoal.aggregation import Payload
-from shoal.aggregation.sums import SecureSum
 from shoal.client.connection import Connection
 from shoal.client.events import Event, Opened, Withheld
 from shoal.client.identity import Identity
@@ -56,7 +55,7 @@ CONTENTS: Mapping[Stage, str] = {
 
 def is_masked(plan: Plan) -> bool:
     """Whether the plan's contributions meet in a secure sum."""
-    return isinstance(plan.algorithm.aggregation.meeting, SecureSum)
+    return plan.algorithm.aggregation.threshold > 0
 
 
 def terms_of(task: Task, plan: Plan, *, federation: str, model: Any, demand: Demand) -> Terms:
@@ -70,12 +69,11 @@ def terms_of(task: Task, plan: Plan, *, federation: str, model: Any, demand: Dem
         terms = msgspec.msgpack.decode(task.secure, type=Terms)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         raise SecureSumError("what the server says of this secure sum is damaged") from None
-    meeting = plan.algorithm.aggregation.meeting
-    assert isinstance(meeting, SecureSum)
-    form = _form(plan, clients=max(demand.clients, meeting.threshold))
+    threshold = plan.algorithm.aggregation.threshold
+    form = _form(plan, clients=max(demand.clients, threshold))
     given = {
         "federation": federation, "run": task.run, "round": task.round, "model": hashlib.sha256(model).digest(),
-        "plan": bytes.fromhex(plan.digest()), "size": form.size, "slots": form.slots, "threshold": meeting.threshold,
+        "plan": bytes.fromhex(plan.digest()), "size": form.size, "slots": form.slots, "threshold": threshold,
     }  # fmt: skip
     for name, value in given.items():
         if getattr(terms, name) != value:

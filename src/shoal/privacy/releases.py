@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.aggregation import DiscreteGaussian, Gaussian, Over, SecureSum
-from shoal.aggregation.step import Adapts, Discretizes
+from shoal.aggregation import DiscreteGaussian, Gaussian, Over
+from shoal.aggregation.step import Adapts
 from shoal.cohort import sampler
 from shoal.errors import SettingError
 from shoal.plan import Plan
@@ -62,14 +62,12 @@ class Releases:
         if why is not None:
             raise SettingError(why)
         chain, layout = plan.algorithm.aggregation, plan.algorithm.layout
-        threshold = chain.meeting.threshold if isinstance(chain.meeting, SecureSum) else 0
         if isinstance(chain.finish, Gaussian | DiscreteGaussian):
             discrete = isinstance(chain.finish, DiscreteGaussian)
-            return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, threshold, discrete)
+            return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, discrete)
         share = next(step for step in chain.steps if isinstance(step, NoiseShare))
-        unit = next(step.unit for step in chain.steps if isinstance(step, Discretizes))
-        shared = Shared(share.at_least, chain.sensitivity(layout) / unit, layout.size)
-        return Releases(share.multiplier, plan.rounds, plan.cohort, threshold, shared=shared)
+        shared = Shared(share.at_least, chain.sensitivity(layout) / chain.unit, layout.size)
+        return Releases(share.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
 
 
 def why_none(plan: Plan) -> str | None:

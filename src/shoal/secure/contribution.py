@@ -17,7 +17,6 @@ from shoal.aggregation import Aggregation, Discretizes, Payload
 from shoal.aggregation.step import Noises
 from shoal.errors import SecureSumError, SettingError
 from shoal.secure.ring import Bits, Ring, dtype
-from shoal.steps import Rotate
 from shoal.vector import Array, Layout
 
 NOTE_BITS = 20
@@ -144,16 +143,16 @@ def _largest_entry(aggregation: Aggregation, layout: Layout) -> int:
     for place, step in enumerate(aggregation.steps):
         if isinstance(step, Discretizes):
             before = aggregation.steps[place - 1]
-            entry = before.entry(bounds[place], layout) if isinstance(before, Rotate) else bounds[place]
-            return step.reach(entry)
+            return step.reach(before.entry(bounds[place], layout))
     raise SettingError(f"a secure sum adds integers: put Clip(norm) >> Quantize(step) into {aggregation}")
 
 
 def _noise_variance(aggregation: Aggregation, layout: Layout) -> float:
     """The variance of one client's noise, in units of the grid."""
-    unit = next(step.unit for step in aggregation.steps if isinstance(step, Discretizes))
     bound = aggregation.sensitivity(layout)
-    return sum((step.deviation(bound) / unit) ** 2 for step in aggregation.steps if isinstance(step, Noises))
+    return sum(
+        (step.deviation(bound) / aggregation.unit) ** 2 for step in aggregation.steps if isinstance(step, Noises)
+    )
 
 
 def _noise_reach(variance: float, rare: float) -> int:

@@ -15,6 +15,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
 VERSION = 1
 COMPLETE = 128
 """Up to so many clients each one shares keys with all others; above, with neighbours on a graph."""
+CORRUPT = 0.05
+"""The fraction of clients that may work together with the server, unless more is said."""
 CLIENTS = 100_000
 """No session has more clients."""
 
@@ -40,7 +42,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bits: Literal[16, 32, 64]
     slots: Annotated[int, msgspec.Meta(ge=0, lt=2**20)]
     threshold: Annotated[int, msgspec.Meta(ge=2, le=CLIENTS)]
-    corrupt: Annotated[float, msgspec.Meta(ge=0.0, lt=0.5)] = 0.05
+    corrupt: Annotated[float, msgspec.Meta(ge=0.0, lt=0.5)] = CORRUPT
     version: Literal[1] = VERSION
 
     @property
@@ -63,4 +65,4 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     clients: Annotated[int, msgspec.Meta(ge=2)] = 3
     threshold: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.5
-    corrupt: Annotated[float, msgspec.Meta(ge=0.0, lt=0.5)] = 0.05
+    corrupt: Annotated[float, msgspec.Meta(ge=0.0, lt=0.5)] = CORRUPT

@@ -11,7 +11,7 @@ from shoal.rounds.machine import Machine
 from shoal.rounds.synchronous import RunMachine
 from shoal.server.records import RunFacts
 from shoal.server.secure import Take
-from shoal.server.secure_run import SecureRun, threshold_of
+from shoal.server.secure_run import SecureRun
 from shoal.server.services import Services
 from shoal.server.sums import PlainSums
 from shoal.wire.payloads import payload_schema
@@ -29,7 +29,7 @@ def sums_of(
     facts: RunFacts, services: Services, *, take: Take, spawn: Callable[[Coroutine[Any, Any, None]], object]
 ) -> PlainSums | SecureRun:
     """What adds up the contributions of a run."""
-    if threshold_of(facts.plan):
+    if facts.plan.algorithm.aggregation.threshold:
         return SecureRun(services, facts, take)
     algorithm, buffered = facts.plan.algorithm, facts.rules.buffer is not None
     return PlainSums(services, algorithm, payload_schema(algorithm), buffered=buffered, spawn=spawn)

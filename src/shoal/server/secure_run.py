@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shoal.aggregation import Payload, SecureSum
+from shoal.aggregation import Payload
 from shoal.cohort import Fixed
 from shoal.errors import PlanError, SecureSumError, ServerError
 from shoal.plan import Plan
@@ -16,7 +16,7 @@ from shoal.rounds.events import Abandoned, Effect, Issued, Opened, Settled, Task
 from shoal.rounds.rules import Rules
 from shoal.secure.contribution import Form, form_of
 from shoal.secure.parameters import shape
-from shoal.secure.terms import Terms
+from shoal.secure.terms import CORRUPT, Terms
 from shoal.server.closing import Model
 from shoal.server.records import Record, RunFacts, manifest_of_row
 from shoal.server.secure import Attempt, Take
@@ -25,28 +25,20 @@ from shoal.store.store import Row, Write
 from shoal.turns import notes_of
 from shoal.wire.messages import Manifest, Result, SecureNext, SecureStep
 
-CORRUPT = 0.05
-"""The fraction of clients that may work together with a server that is not honest: no agent takes part for less."""
 MOST_ASKED = 1.5
 """More clients than this times a cohort are not asked: more than half of those whose keys are known must be in the sum,
 and whoever comes after the cohort is full is not."""
 
 
-def threshold_of(plan: Plan) -> int:
-    """How many contributions a round's sum needs, 0 if it is not a secure one."""
-    meeting = plan.algorithm.aggregation.meeting
-    return meeting.threshold if isinstance(meeting, SecureSum) else 0
-
-
 def fewest(plan: Plan) -> int:
     """With how many contributions a round closes at least, where no rules say so."""
-    return max(2, plan.min_clients, threshold_of(plan))
+    return max(2, plan.min_clients, plan.algorithm.aggregation.threshold)
 
 
 def check_secure(plan: Plan, rules: Rules) -> None:
     """PlanError for rules under which the rounds of a plan with a secure sum would come to nothing; SettingError for a
     plan whose contributions no integers hold."""
-    threshold = threshold_of(plan)
+    threshold = plan.algorithm.aggregation.threshold
     if not threshold:
         return
     if rules.at_least < threshold:
@@ -94,7 +86,7 @@ class SecureRun:
         terms = Terms(
             federation=self._services.federation, run=self._facts.run, session=os.urandom(32), round=effect.round,
             attempt=effect.attempt, model=model, plan=bytes.fromhex(self._facts.plan.digest()), size=form.size,
-            bits=form.bits, slots=form.slots, threshold=threshold_of(self._facts.plan), corrupt=CORRUPT,
+            bits=form.bits, slots=form.slots, threshold=self._facts.plan.algorithm.aggregation.threshold,
         )  # fmt: skip
         self._attempt = self._new(terms, form)
         at = {"run": terms.run, "round": terms.round, "attempt": terms.attempt}

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from shoal.aggregation import Aggregation, Bag, Payload, SecureSum
+from shoal.aggregation import Aggregation, Bag, Payload
 from shoal.algorithms import Algorithm, Run, open_round
 from shoal.algorithms.moves import Meet, Met, add_up
 from shoal.describe import digest
@@ -20,12 +20,9 @@ from shoal.secure.contribution import Form, form_of, from_ring, to_ring
 from shoal.secure.parameters import shape
 from shoal.secure.rehearsal import STAGES, Stage, rehearse, secret
 from shoal.secure.ring import Ring
-from shoal.secure.terms import Terms
+from shoal.secure.terms import CORRUPT, Terms
 from shoal.settings import number, settle
 from shoal.vector import Layout
-
-CORRUPT = 0.05
-"""The fraction of clients that may work together with the server, in graphs that are not complete."""
 
 Payloads = Iterable[tuple[str, Payload | Bag]]
 
@@ -65,7 +62,7 @@ def unmasked(run: Run[Any], *, layout: Layout, clients: int) -> Meet:
 
     `clients` is how many the round has.
     """
-    if not isinstance(run.aggregation.meeting, SecureSum):
+    if not run.aggregation.threshold:
         return add_up
 
     def meet(payloads: Payloads) -> Met:
@@ -90,7 +87,7 @@ class Protocol:
         self._algorithm, self._rehearsal, self._key = algorithm, rehearsal, key
         self._plan = bytes.fromhex(digest(algorithm))
         try:
-            shape(most, threshold=_threshold(algorithm.aggregation), corrupt=CORRUPT)
+            shape(most, threshold=algorithm.aggregation.threshold, corrupt=CORRUPT)
         except SecureSumError as error:
             raise SettingError(f"{error}") from None
 
@@ -105,7 +102,7 @@ class Protocol:
         def meet(payloads: Payloads) -> Met:
             integers = _Integers(run.aggregation, layout, clients)
             contributions = dict(integers.of(payloads))
-            threshold = _threshold(run.aggregation)
+            threshold = run.aggregation.threshold
             if len(contributions) < threshold:
                 few = f"a secure sum of at least {threshold} clients was begun by {len(contributions)}"
                 return integers.met(None, (), stopped=few if contributions else None)
@@ -132,13 +129,8 @@ class Protocol:
         return Terms(
             federation="simulation", run="simulation", session=session, round=int(run.round), attempt=0,
             model=model.digest(), plan=self._plan, size=form.size, bits=form.bits, slots=form.slots,
-            threshold=threshold, corrupt=CORRUPT,
+            threshold=threshold,
         )  # fmt: skip
-
-
-def _threshold(aggregation: Aggregation) -> int:
-    assert isinstance(aggregation.meeting, SecureSum), "checked before the run"
-    return aggregation.meeting.threshold
 
 
 class _Integers:

@@ -15,7 +15,6 @@ import numpy as np
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from shoal.aggregation import SecureSum
 from shoal.algorithms import Run
 from shoal.algorithms import start as begin
 from shoal.data import LazyPopulation, Population
@@ -325,10 +324,10 @@ def _rehearsal(plan: Plan, secure: Any, runtime: str) -> Rehearsal | None:
         return None
     if secure != "full" and not isinstance(secure, Rehearsal):
         raise SettingError(f"secure is 'unmasked', 'full' or a Rehearsal(mask=0.1), not {secure!r}")
-    meeting = plan.algorithm.aggregation.meeting
-    if not isinstance(meeting, SecureSum):
+    aggregation = plan.algorithm.aggregation
+    if not aggregation.threshold:
         raise SettingError(
-            f"this plan adds with {meeting}, and a secure sum is what runs in full: build its chain with "
+            f"this plan adds with {aggregation.meeting}, and a secure sum is what runs in full: build its chain with "
             "SecureSum(threshold=...), or leave `secure` out"
         )
     if runtime not in ("auto", "local"):

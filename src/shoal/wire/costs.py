@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from shoal.aggregation import SecureSum
 from shoal.algorithms import open_round, start
 from shoal.cohort import Fixed
 from shoal.errors import MissingExtraError, SecureSumError, SettingError, UnsupportedError
@@ -28,7 +27,7 @@ from shoal.secure.messages import (
 from shoal.secure.messages import Masked as Masking
 from shoal.secure.parameters import shape
 from shoal.secure.shamir import SHARE_BYTES
-from shoal.secure.terms import COMPLETE, Demand
+from shoal.secure.terms import COMPLETE, CORRUPT
 from shoal.turns import check_deployable, notes_of
 from shoal.wire.header import header_of
 from shoal.wire.payloads import pack_tree, payload_schema
@@ -81,10 +80,10 @@ class Costs:
         sent = pack_tree(jax.tree.map(np.asarray, open_round(plan.algorithm, run)))
         described = plan_bytes(plan)
         masked, back = None, _back(plan)
-        meeting = plan.algorithm.aggregation.meeting
-        if isinstance(meeting, SecureSum):
-            clients = max(plan.sampler.clients if isinstance(plan.sampler, Fixed) else 0, meeting.threshold)
-            masked, back = _masked(plan, meeting.threshold, clients)
+        threshold = plan.algorithm.aggregation.threshold
+        if threshold:
+            clients = max(plan.sampler.clients if isinstance(plan.sampler, Fixed) else 0, threshold)
+            masked, back = _masked(plan, threshold, clients)
         return Costs(len(sent), back, len(described), plan.rounds, _why(described), masked)
 
 
@@ -99,7 +98,7 @@ def _masked(plan: Plan, threshold: int, clients: int) -> tuple[Masked, int]:
     algorithm = plan.algorithm
     form = form_of(algorithm.aggregation, algorithm.layout, notes=notes_of(algorithm), clients=clients)
     try:
-        around = shape(clients, threshold=threshold, corrupt=Demand().corrupt)
+        around = shape(clients, threshold=threshold, corrupt=CORRUPT)
     except SecureSumError as error:
         raise SettingError(str(error)) from error
     holders = around.neighbours + (clients <= COMPLETE)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from shoal.aggregation import Aggregation, Bag, Payload
-from shoal.aggregation.step import Adapts, Discretizes
+from shoal.aggregation.step import Adapts
 from shoal.algorithms import Algorithm, Call, open_round, start
 from shoal.errors import UnsupportedError, WireError
 from shoal.key import Key
@@ -102,8 +102,7 @@ class PayloadCheck:
 
     def __init__(self, algorithm: Work, schema: Schema) -> None:
         aggregation = algorithm.aggregation
-        unit = next((step.unit for step in aggregation.steps if isinstance(step, Discretizes)), 1.0)
-        self._most = aggregation.sensitivity(algorithm.layout) / unit
+        self._most = aggregation.sensitivity(algorithm.layout) / (aggregation.unit or 1.0)
         weight = next(entry for entry in schema.entries if entry.name == "weight")
         whole = np.dtype(weight.dtype).kind == "i"  # a weight of 11.5 is rounded to 12 on a grid
         self._cap = math.ceil(aggregation.cap) if whole else aggregation.cap
