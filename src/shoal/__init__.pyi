@@ -75,6 +75,7 @@ from .simulation import TensorBoard as TensorBoard
 from .simulation import evaluate as evaluate
 from .simulation import load_vector as load_vector
 from .simulation import simulate as simulate
+from .steps import AdaptiveClip as AdaptiveClip
 from .steps import Clip as Clip
 from .steps import NoiseShare as NoiseShare
 from .steps import Quantize as Quantize

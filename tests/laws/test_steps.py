@@ -41,7 +41,8 @@ CHAINS = [
     shoal.Clip(1.0) >> shoal.Weigh(7) >> shoal.Quantize(0.003),
     shoal.Clip(1.0) >> shoal.Rotate() >> shoal.Quantize(0.003),
 ]
-NOISY = [shoal.NoiseShare]  # adds to the value on purpose; its laws are in tests/aggregation/test_noise.py
+# One adds to the value on purpose, the other changes its units: tests/aggregation/test_noise.py, tests/steps/test_adaptive.py.
+APART = [shoal.NoiseShare, shoal.AdaptiveClip]
 floats = st.floats(-1e6, 1e6, width=32)
 vectors = arrays.arrays(np.float32, SIZE, elements=floats)
 gentle = arrays.arrays(np.float32, SIZE, elements=st.floats(-10, 10, width=32))
@@ -67,7 +68,7 @@ def decode(aggregation: Aggregation, value):
 def test_every_step_is_under_these_laws():
     every = {value for value in vars(steps).values() if inspect.isclass(value) and issubclass(value, Step)}
     listed = {type(step) for chain in CHAINS for step in aggregation(chain).steps}
-    assert every == listed | set(NOISY)
+    assert every == listed | set(APART)
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=str)

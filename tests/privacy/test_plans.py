@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 import shoal
 from shoal import (
+    AdaptiveClip,
     Clip,
     Collect,
     DiscreteGaussian,
@@ -22,7 +23,7 @@ from shoal import (
     SecureSum,
     privacy,
 )
-from shoal.aggregation import Adapts, Bounded, Finish
+from shoal.aggregation import Bounded, Finish
 from shoal.errors import SettingError
 from shoal.privacy import Releases, Shared
 
@@ -46,9 +47,8 @@ class Cauchy(Finish[Bounded]):
 
 
 @dataclass(frozen=True)
-class Wandering(Clip, Adapts):
-    def adapt(self, notes, clients):
-        return replace(self, norm=self.norm / 2)
+class Wandering(AdaptiveClip):
+    """An adapting step that is not ours."""
 
 
 def test_a_plan_is_priced_by_its_noise_its_cohort_and_its_rounds():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -10,8 +10,10 @@ import pytest
 
 import shoal
 from shoal import (
+    AdaptiveClip,
     Availability,
     Clip,
+    DiscreteGaussian,
     Gaussian,
     Key,
     Mean,
@@ -20,44 +22,23 @@ from shoal import (
     Quantize,
     Rehearsal,
     Remember,
+    Rotate,
     SecureSum,
     TopK,
     Total,
     Weigh,
     models,
 )
-from shoal.aggregation.step import Adapts, KeepsKind
 from shoal.algorithms import Local, enter, run_round, start
 from shoal.errors import CheckpointError, RejectedError, SettingError, UnsupportedError
 from shoal.turns import take_turn
-from shoal.vector import Layout, Part, namespace
+from shoal.vector import Layout, Part
 from tests.conftest import classification
 
 RAGGED = classification(sizes=(7, 3, 12, 5, 1, 30))
 LOGISTIC = models.logistic(4)
 SUM = SecureSum(threshold=2)
 SECURE = Clip(0.5) >> Quantize(1e-4) >> SUM >> Mean()
-
-
-@dataclass(frozen=True)
-class Scale(Adapts, KeepsKind):
-    """Scales by a factor that is another each round, by a note of how large values are."""
-
-    factor: float = 1.0
-
-    def encode(self, update, state, key):
-        size = namespace(update.value).stack([abs(update.value).sum(), update.weight])
-        notes = {**update.notes, "size": size}
-        return replace(update, value=update.value * np.float32(self.factor), notes=notes), state
-
-    def decode(self, total):
-        return total / np.float32(self.factor)
-
-    def bound(self, before, layout):
-        return before * self.factor
-
-    def adapt(self, notes, clients):
-        return replace(self, factor=float(1 / (1 + notes["size"][0] / max(int(clients), 1))))
 
 
 CHAINS = {
@@ -69,7 +50,8 @@ CHAINS = {
     "memory": Remember(TopK(0.4)) >> Clip(0.5) >> Quantize(1e-4) >> SUM >> Mean(),
     "noise shares": Clip(0.5) >> Quantize(1e-4) >> NoiseShare(0.1, at_least=2) >> SUM >> Over(4),
     "noise": Clip(0.5) >> Quantize(1e-4) >> SUM >> Gaussian(0.1, clients=4),
-    "adaptive notes": Scale() >> Clip(0.5) >> Quantize(1e-4) >> SUM >> Mean(),
+    "adaptive": AdaptiveClip(0.5) >> Quantize(1e-4) >> SUM >> Mean(),
+    "adaptive, noise": AdaptiveClip(0.5) >> Rotate() >> Quantize(1e-4) >> SUM >> DiscreteGaussian(0.1, clients=4),
 }
 
 
@@ -100,7 +82,7 @@ def test_the_whole_protocol_gives_the_model_and_the_history_of_the_sum_without_m
     assert_equal_to_the_bit(full, unmasked)
     assert np.linalg.norm(full.vector) > 0
     assert full.history.column("clients") == [4, 4, 4]
-    assert (full.run.aggregation != full.plan.algorithm.aggregation) == (name == "adaptive notes")
+    assert (full.run.memory.setting not in (None, np.float32(0.5))) == name.startswith("adaptive")
 
 
 @pytest.mark.parametrize("name", ["weights", "memory", "noise shares"])
@@ -203,10 +185,10 @@ def test_a_round_that_too_many_leave_changes_nothing_and_says_why():
 
 
 def test_a_step_that_adapts_stays_as_it_is_in_a_round_that_releases_nothing():
-    plan = plan_of(CHAINS["adaptive notes"], rounds=1)
+    plan = plan_of(CHAINS["adaptive"], rounds=1)
     result = shoal.simulate(plan, RAGGED, secure=Rehearsal(answer=0.99))
     assert result.history.column("released") == [False]
-    assert result.run.aggregation == plan.algorithm.aggregation
+    assert result.run.memory.setting == np.float32(0.5)
 
 
 def test_fewer_clients_than_the_threshold_begin_no_secure_sum():

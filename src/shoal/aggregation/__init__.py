@@ -1,5 +1,6 @@
 from shoal.aggregation.chain import Aggregation as Aggregation
 from shoal.aggregation.chain import Release as Release
+from shoal.aggregation.finish import Correlates as Correlates
 from shoal.aggregation.finish import DiscreteGaussian as DiscreteGaussian
 from shoal.aggregation.finish import Finish as Finish
 from shoal.aggregation.finish import Gaussian as Gaussian
@@ -13,6 +14,7 @@ from shoal.aggregation.kinds import Free as Free
 from shoal.aggregation.kinds import Grid as Grid
 from shoal.aggregation.kinds import Shares as Shares
 from shoal.aggregation.payload import Bag as Bag
+from shoal.aggregation.payload import Memory as Memory
 from shoal.aggregation.payload import Payload as Payload
 from shoal.aggregation.payload import Update as Update
 from shoal.aggregation.step import Adapts as Adapts

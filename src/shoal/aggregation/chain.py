@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,9 +11,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from shoal.aggregation import order
-from shoal.aggregation.finish import Ends, Finish, Robust, Sums
-from shoal.aggregation.kinds import Shares
-from shoal.aggregation.payload import Bag, Notes, Payload, Update
+from shoal.aggregation.finish import Correlates, Ends, Finish, Robust, Sums
+from shoal.aggregation.payload import Bag, Memory, Notes, Payload, Update
 from shoal.aggregation.step import Adapts, Discretizes, Noises, Remembers, Shortens, Step, Weighs
 from shoal.errors import OrderError, SettingError
 from shoal.key import Key
@@ -26,12 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Release:
-    """What the server learned in a round: the result, the summed notes, and whether there is a result."""
+    """What the server learned in a round: the result, the summed notes, and whether there is a result.
+
+    `memory` is what it remembers for the next round, if there is a result.
+    """
 
     value: Vector
     notes: Notes
     clients: Any
     released: Bool[Array, ""]
+    memory: Memory = field(default_factory=Memory)
 
 
 @jax.tree_util.register_static
@@ -62,8 +64,9 @@ class Aggregation:
         self._check_parts()
         if sum(isinstance(step, Weighs) for step in self.steps) > 1:
             raise OrderError("a contribution is weighed once: leave one Weigh out")
-        if any(isinstance(step, Adapts) for step in self.steps) and kind is Shares:
-            raise OrderError("a step that adapts sends notes that noise shares do not cover: finish with Gaussian")
+        adapting = next((step for step in self.steps[1:] if isinstance(step, Adapts)), None)
+        if adapting is not None:
+            raise OrderError(f"{type(adapting).__name__} sets the units of what follows: put it first in the chain")
 
     def _check_ends(self) -> None:
         name = type(self.finish).__name__
@@ -117,40 +120,79 @@ class Aggregation:
         bounds = [math.inf]
         for step in self.steps:
             bounds.append(step.bound(bounds[-1], layout))
+            layout = step.after(layout)
         return tuple(bounds[1:])
 
+    def sent(self, layout: Layout) -> Layout:
+        """What a value is made of after all steps."""
+        for step in self.steps:
+            layout = step.after(layout)
+        return layout
+
     def sensitivity(self, layout: Layout) -> float:
-        """How far one client, added or removed, can move the decoded sum in L2 norm; infinite if unbounded."""
+        """How far one client, added or removed, can move the decoded sum in L2 norm; infinite if unbounded.
+
+        In units of the setting, where the first step has one that changes from round to round.
+        """
         return (math.inf, *self.bounds(layout))[-1]
 
     def upload_bytes(self, layout: Layout) -> int:
         """The most bytes that one client's value takes, without headers."""
-        sizes = [step.upload_bytes(layout) for step in self.steps if isinstance(step, Shortens)]
+        sizes = list[int]()
+        for step in self.steps:
+            sizes.extend([step.upload_bytes(layout)] if isinstance(step, Shortens) else [])
+            layout = step.after(layout)
         return min([layout.size_bytes, *sizes])
 
     def start(self, layout: Layout) -> tuple[Any, ...]:
         """What the steps remember of a client that has not taken part yet."""
-        return tuple(step.start(layout) if isinstance(step, Remembers) else None for step in self.steps)
+        states = list[Any]()
+        for step in self.steps:
+            states.append(step.start(layout) if isinstance(step, Remembers) else None)
+            layout = step.after(layout)
+        return tuple(states)
+
+    def begin(self, layout: Layout) -> Memory:
+        """What the server remembers before the first round."""
+        setting = self._adapting.begin() if self._adapting else None
+        noise = self.finish.begin(self.sent(layout)) if isinstance(self.finish, Correlates) else None
+        return Memory(setting, noise)
+
+    @property
+    def _adapting(self) -> Adapts[Any, Any] | None:
+        first = self.steps[0] if self.steps else None
+        return first if isinstance(first, Adapts) else None
 
     def encode(
-        self, value: Vector, *, examples: Any, notes: Notes, states: tuple[Any, ...], key: Key, layout: Layout
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """On the client: what to send (a Payload, or a Bag for `Collect`), and what the steps remember."""
+        self, value: Vector, *, examples: Any, notes: Notes, states: tuple[Any, ...], key: Key, layout: Layout,
+        setting: Any = None,
+    ) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
+        """On the client: what to send (a Payload, or a Bag for `Collect`), and what the steps remember.
+
+        `setting` is the round's, of a step that adapts; None for that of the first round.
+        """
         one = namespace(value).ones((), "float32")
-        update = Update(value, examples, one, {} if self.private else notes, math.inf, layout=layout)
+        if setting is None and self._adapting:
+            setting = self._adapting.begin()
+        update = Update(value, examples, one, {} if self.private else notes, math.inf, layout=layout, setting=setting)
         remembered: list[Any] = []
         for place, (step, state) in enumerate(zip(self.steps, states, strict=True)):
             bound = step.bound(update.bound, layout)
             update, state = step.encode(update, state, key.split(place))  # noqa: PLW2901
-            update = replace(update, bound=bound)
+            layout = step.after(layout)
+            update = replace(update, bound=bound, layout=layout)
             remembered.append(state)
         weight = one * 0 if self.private else update.weight
         clients = namespace(value).ones((), "int32")
         return self.meeting.lift(Payload(update.value, weight, update.notes, clients)), tuple(remembered)
 
-    def decode(self, total: Payload | Bag, *, key: Key, layout: Layout) -> Release:
-        """On the server: the result of a round from its payloads. Not released if too few took part."""
+    def decode(self, total: Payload | Bag, *, key: Key, layout: Layout, memory: Memory | None = None) -> Release:
+        """On the server: the result of a round from its payloads. Not released if too few took part.
+
+        `memory` is what earlier rounds left; None before the first.
+        """
         xp = namespace(total.value)
+        memory = self.begin(layout) if memory is None else memory
         value = self._noised(total.value, key, layout)
         for step in reversed(self.steps):
             value = step.decode(value)
@@ -160,10 +202,18 @@ class Aggregation:
             result = self.finish.combine(value, total.clients > 0)
         else:
             weight = xp.asarray(total.weight, "float32") / np.float32(self.cap)
-            result = self.finish.finish(Sums(value, weight, clients, self.sensitivity(layout)), key)
+            sums = Sums(value, weight, clients, self.sensitivity(layout))
+            if isinstance(self.finish, Correlates):
+                result, noise = self.finish.follow(sums, key, memory.noise)
+                memory = replace(memory, noise=noise)
+            else:
+                result = self.finish.finish(sums, key)
         if isinstance(self.finish, Robust) or self.finish.needs_clients:
             released = xp.logical_and(released, clients > 0)
-        return Release(result, total.notes, clients, released)
+        if self._adapting:
+            result, setting = self._adapting.settle(result, memory.setting)
+            memory = replace(memory, setting=setting)
+        return Release(result, total.notes, clients, released, memory)
 
     def _noised(self, value: Vector, key: Key, layout: Layout) -> Vector:
         """The sum with the integer noise of the finish, if it adds any."""
@@ -179,13 +229,6 @@ class Aggregation:
     def unit(self) -> float:
         """What an integer of the sum is worth; 0 if there is no grid."""
         return next((step.unit for step in self.steps if isinstance(step, Discretizes)), 0.0)
-
-    def adapted(self, notes: Mapping[str, Any], clients: Any) -> Aggregation:
-        """The aggregation of the next round."""
-        if not any(isinstance(step, Adapts) for step in self.steps):
-            return self
-        steps = tuple(step.adapt(notes, clients) if isinstance(step, Adapts) else step for step in self.steps)
-        return replace(self, steps=steps)
 
     def check(self, layout: Layout, clients: int) -> None:
         """SettingError if so many clients are too few to be released, or so many that 32-bit integers overflow."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Num
@@ -17,7 +17,7 @@ from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
 from shoal.errors import OrderError
 from shoal.key import Key
 from shoal.settings import number, settle, whole
-from shoal.vector import Array, Vector, namespace
+from shoal.vector import Array, Layout, Vector, namespace
 
 Kind_contra = TypeVar("Kind_contra", contravariant=True)
 
@@ -64,6 +64,25 @@ class Finish(Ends, Generic[Kind_contra]):
     def grid_noise(self, sensitivity: float) -> float:
         """The standard deviation of the integer noise that a sum on a grid gets before it is decoded."""
         return 0.0
+
+
+class Correlates(Finish[Kind_contra]):
+    """A finish whose noise in a round depends on that of the rounds before."""
+
+    private: ClassVar[bool] = True
+    needs_clients: ClassVar[bool] = False
+
+    @abstractmethod
+    def begin(self, layout: Layout) -> Any:
+        """What is remembered before the first round: arrays."""
+
+    @abstractmethod
+    def follow(self, sums: Sums, key: Key, memory: Any) -> tuple[Vector, Any]:
+        """The result of the round, and what is remembered for the next."""
+
+    def finish(self, sums: Sums, key: Key) -> Vector:
+        """Not by itself: the rounds before it matter."""
+        raise OrderError(f"the noise of {type(self).__name__} depends on the rounds before: use follow")
 
 
 class Robust(Ends):

@@ -21,7 +21,8 @@ class Update:
 
     `examples` is how many examples stand behind it; `weight` is what a mean will divide by, one client or,
     after `Weigh`, its examples. `bound` is the L2 norm that `value` can have at this point, in the units of
-    training, and `unit` what one step of the grid is worth; `layout` says which arrays `value` is made of.
+    training, and `unit` what one step of the grid is worth; `layout` says which arrays `value` is made of, and
+    `setting` is the round's setting of a step that adapts.
     """
 
     value: Vector
@@ -31,6 +32,19 @@ class Update:
     bound: float
     unit: float = 1.0
     layout: Layout | None = None
+    setting: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Memory:
+    """What the server remembers of an aggregation between rounds, None where there is nothing.
+
+    `setting` is that of a step that adapts, `noise` what a finish with correlated noise needs of earlier rounds.
+    """
+
+    setting: Any = None
+    noise: Any = None
 
 
 @jax.tree_util.register_dataclass

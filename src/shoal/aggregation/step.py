@@ -9,9 +9,8 @@ compresses, it weighs, it remembers, it adapts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from shoal.aggregation import order
 from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
@@ -73,6 +72,10 @@ class Step(Link[In_contra, Out_co]):
     @abstractmethod
     def bound(self, before: float, layout: Layout) -> float:
         """The L2 norm that one client can have after this step, from what it could have before."""
+
+    def after(self, layout: Layout) -> Layout:
+        """What a value is made of after this step."""
+        return layout
 
     def entry(self, bound: float, layout: Layout) -> float:
         """The most, in size, that one number of a value of an L2 norm of at most `bound` is after this step."""
@@ -140,11 +143,19 @@ class Remembers(Step[In_contra, Out_co]):
 
 
 class Adapts(Step[In_contra, Out_co]):
-    """A step that is another value of itself each round."""
+    """A step with a setting that is another one each round, by what the rounds before it released.
+
+    It stands first in a chain. The setting lies with the server, and clients find it in `Update.setting`. What the
+    finish releases, and the bound on one client, are in units of the setting: noise is as exact as with a fixed one.
+    """
 
     @abstractmethod
-    def adapt(self, notes: Mapping[str, Any], clients: Any) -> Self:
-        """The step for the next round, from the sums of the notes it added."""
+    def begin(self) -> Any:
+        """The setting of the first round: an array."""
+
+    @abstractmethod
+    def settle(self, result: Vector, setting: Any) -> tuple[Vector, Any]:
+        """On the server: a round's result in units of training, and the setting of the next round."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ class Round(Generic[S]):
 
 def start(algorithm: Algorithm[S, B, D], key: Key) -> Run[S]:
     """The run before its first round."""
-    return Run(algorithm.init(key.split("init")), algorithm.aggregation, np.int32(0))
+    memory = algorithm.aggregation.begin(algorithm.layout)
+    return Run(algorithm.init(key.split("init")), algorithm.aggregation, np.int32(0), memory)
 
 
 def enter(algorithm: Algorithm[S, B, D]) -> ClientState:
@@ -73,7 +74,7 @@ def enter(algorithm: Algorithm[S, B, D]) -> ClientState:
 
 def open_round(algorithm: Algorithm[S, B, D], run: Run[S]) -> Call[B]:
     """What every client of the next round is sent."""
-    return Call(algorithm.broadcast(run.state, run.round), run.aggregation, run.round)
+    return Call(algorithm.broadcast(run.state, run.round), run.aggregation, run.round, run.memory.setting)
 
 
 def client_turn(
@@ -94,6 +95,7 @@ def client_turn(
         states=state.steps,
         key=key.split("encode"),
         layout=algorithm.layout,
+        setting=call.setting,
     )
     remembered = ClientState(local.client_state, steps)
     return choose(usable, payload, _nothing(payload)), choose(usable, remembered, state)
@@ -105,12 +107,10 @@ def close_round(algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag
     A round that releases nothing (no contribution, or fewer than the threshold) is counted and changes
     nothing else: its clients keep the states they had.
     """
-    release = run.aggregation.decode(total, key=key, layout=algorithm.layout)
-    state = choose(release.released, algorithm.update(run.state, release.value, run.round), run.state)
-    aggregation = run.aggregation
-    if not _is_known(release.released) or release.released:
-        aggregation = aggregation.adapted(release.notes, release.clients)
-    closed = Run(state, aggregation, run.round + 1)
+    release = run.aggregation.decode(total, key=key, layout=algorithm.layout, memory=run.memory)
+    after = algorithm.update(run.state, release.value, run.round), release.memory
+    state, memory = choose(release.released, after, (run.state, run.memory))
+    closed = Run(state, run.aggregation, run.round + 1, memory)
     return closed, Report(release.clients, release.notes, release.released)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import jax
 from jaxtyping import Float
 
-from shoal.aggregation import Aggregation
+from shoal.aggregation import Aggregation, Memory
 from shoal.key import Key
 from shoal.vector import Array, Layout, Vector
 
@@ -85,21 +85,26 @@ class Algorithm(Protocol[S, B, D_contra]):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Run(Generic[S]):
-    """Everything the server must remember between rounds; `round` counts those that are closed."""
+    """Everything the server must remember between rounds; `round` counts those that are closed.
+
+    `memory` is what the aggregation needs of them.
+    """
 
     state: S
     aggregation: Aggregation
     round: Any
+    memory: Memory = field(default_factory=Memory)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Call(Generic[B]):
-    """Everything a client is sent: the message, and the aggregation that it will apply."""
+    """Everything a client is sent: the message, the aggregation that it will apply, and its setting if it has one."""
 
     message: B
     aggregation: Aggregation
     round: Any
+    setting: Any = None
 
 
 @jax.tree_util.register_dataclass

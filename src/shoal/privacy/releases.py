@@ -12,7 +12,7 @@ from shoal.cohort import sampler
 from shoal.errors import SettingError
 from shoal.plan import Plan
 from shoal.settings import number, settle, whole
-from shoal.steps import NoiseShare
+from shoal.steps import AdaptiveClip, NoiseShare
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ def why_none(plan: Plan) -> str | None:
         )
     if type(chain.finish) is Over and not any(type(step) is NoiseShare for step in chain.steps):
         return "the accountant does not know the noise in these shares: it knows that of NoiseShare"
-    adapts = next((type(step).__name__ for step in chain.steps if isinstance(step, Adapts)), None)
+    foreign = (step for step in chain.steps if isinstance(step, Adapts) and type(step) is not AdaptiveClip)
+    adapts = next((type(step).__name__ for step in foreign), None)
     if adapts is not None:
-        return f"the accountant does not know what {adapts} gives away beside the sum: use Clip, whose norm is fixed"
+        return f"the accountant does not know what {adapts} gives away beside the sum: use AdaptiveClip or Clip"
     if not math.isfinite(chain.sensitivity(plan.algorithm.layout)):
         return "one client moves the sum without limit, and no noise hides that: put Clip(norm) before the sum"
     return None

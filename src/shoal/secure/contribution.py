@@ -61,7 +61,8 @@ def form_of(aggregation: Aggregation, layout: Layout, *, notes: Mapping[str, int
     [16, 32]
     """
     most, noise = _largest_entry(aggregation, layout), _noise_variance(aggregation, layout)
-    rare = _UNLIKELY + math.log(max(layout.size, 1))
+    size = aggregation.sent(layout).size
+    rare = _UNLIKELY + math.log(max(size, 1))
     one = most + _noise_reach(noise, rare)
     reach = min(clients * one, clients * most + _noise_reach(clients * noise, rare))
     if one >= 2**31 or reach >= 2**63:
@@ -71,7 +72,7 @@ def form_of(aggregation: Aggregation, layout: Layout, *, notes: Mapping[str, int
         )
     bits = cast("Bits", next(bits for bits in (16, 32, 64) if reach < 2 ** (bits - 1)))
     lengths = tuple(sorted(notes.items()))
-    return Form(bits, layout.size, clients, one, reach, math.ceil(aggregation.cap), lengths)
+    return Form(bits, size, clients, one, reach, math.ceil(aggregation.cap), lengths)
 
 
 def to_ring(payload: Payload, form: Form) -> tuple[Ring, Ring]:
@@ -139,11 +140,11 @@ def _fixed_points(notes: Mapping[str, Any], form: Form) -> list[Any]:
 
 def _largest_entry(aggregation: Aggregation, layout: Layout) -> int:
     """The largest integer, in size, that an entry of one client can be before noise."""
-    bounds = (math.inf, *aggregation.bounds(layout))
-    for place, step in enumerate(aggregation.steps):
+    bounds = aggregation.bounds(layout)
+    for before, step, bound in zip(aggregation.steps, aggregation.steps[1:], bounds, strict=False):
         if isinstance(step, Discretizes):
-            before = aggregation.steps[place - 1]
-            return step.reach(before.entry(bounds[place], layout))
+            return step.reach(before.entry(bound, layout))
+        layout = before.after(layout)
     raise SettingError(f"a secure sum adds integers: put Clip(norm) >> Quantize(step) into {aggregation}")
 
 

@@ -1,3 +1,4 @@
+from shoal.steps.adaptive import AdaptiveClip as AdaptiveClip
 from shoal.steps.clip import Clip as Clip
 from shoal.steps.noise import NoiseShare as NoiseShare
 from shoal.steps.quantize import Quantize as Quantize

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from shoal.aggregation import Aggregation, Bag, Payload
-from shoal.aggregation.step import Adapts
 from shoal.algorithms import Algorithm, Call, open_round, start
-from shoal.errors import UnsupportedError, WireError
+from shoal.errors import WireError
 from shoal.key import Key
 from shoal.vector import Layout, Part
 from shoal.wire.header import Buffer, Entry, NotesRule, Schema
@@ -29,8 +28,7 @@ Work = Algorithm[Any, Any, Any]
 def payload_schema(algorithm: Work) -> Schema:
     """What the container of one client's contribution holds: value, weight, clients, and notes by any name.
 
-    Dtypes and shapes are those of zeros sent through the chain. UnsupportedError for a chain that changes from round
-    to round, because only numbers travel so far, not aggregations.
+    Dtypes and shapes are those of zeros sent through the chain.
 
     >>> from shoal import FedAvg, models
     >>> print(*payload_schema(FedAvg(models.logistic(3))).entries, sep="\\n")
@@ -39,15 +37,14 @@ def payload_schema(algorithm: Work) -> Schema:
     Entry(name='clients', dtype='int32', shape=())
     """
     aggregation, layout = algorithm.aggregation, algorithm.layout
-    if any(isinstance(step, Adapts) for step in aggregation.steps):
-        raise UnsupportedError(f"{aggregation} is another one each round, and that does not travel yet: simulate it")
     if layout.size <= _LARGE:
         return _schema_of(_silent(aggregation, layout))
     small = [_silent(aggregation, _of_size(size, layout.dtype)) for size in _SAMPLES]
-    if any(payload.value.shape[-1] != size for payload, size in zip(small, _SAMPLES, strict=True)):
+    longer = {payload.value.shape[-1] - size for payload, size in zip(small, _SAMPLES, strict=True)}
+    if len(longer) > 1:
         return _schema_of(_silent(aggregation, layout))
     value, *others = _schema_of(small[0]).entries
-    return Schema((Entry("value", value.dtype, (*value.shape[:-1], layout.size)), *others), NOTES)
+    return Schema((Entry("value", value.dtype, (*value.shape[:-1], layout.size + longer.pop())), *others), NOTES)
 
 
 def arrays_of(payload: Payload | Bag) -> dict[str, Array]:
