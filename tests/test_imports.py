@@ -45,6 +45,13 @@ def test_using_shoal_and_its_command_loads_no_optional_package():
     assert not loaded & FRAMEWORKS
 
 
+def test_commands_that_train_nothing_begin_without_jax():
+    modules = ("clients", "commands", "ledger", "logs", "model", "new", "roster", "runs", "show", "token")
+    loaded = loaded_after("".join(f"import shoal.cli.{module}\n" for module in modules))
+    assert {"shoal.cli.app", "shoal.operator"} <= loaded
+    assert not loaded & (FRAMEWORKS | {"jax", "optax"})
+
+
 @pytest.mark.parametrize("package", [shoal, shoal.models], ids=lambda package: package.__name__)
 def test_every_public_name_is_listed_and_there(package):
     listed = named_in(Path(package.__file__).with_suffix(".pyi"))

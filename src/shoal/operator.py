@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -18,14 +18,15 @@ from urllib3.util import Timeout
 
 from shoal.client.tls import CONNECT_S, READ_S, checked_url, why_unreachable
 from shoal.errors import ServerError, SettingError
-from shoal.plan import Plan
-from shoal.rounds.rules import Rules
-from shoal.server.federation import Address
+from shoal.server.address import Address
 from shoal.server.routes import ROUTES, NewRun, NewToken, Token
 from shoal.server.views import ClientView, RunView, TokenView
 from shoal.whole_file import written
 from shoal.wire.messages import Problem
-from shoal.wire.plans import plan_bytes
+
+if TYPE_CHECKING:
+    from shoal.plan import Plan
+    from shoal.rounds.rules import Rules
 
 _ROUTES = {route.name: route for route in ROUTES}
 _CHUNK = 1 << 20
@@ -88,6 +89,8 @@ class Operator:
 
     def submit(self, plan: Plan, *, name: str, rules: Rules | None = None, seed: int | None = None) -> RunView:
         """Begins a run. UnsupportedError for a plan that only its study file defines: give that to `shoal serve`."""
+        from shoal.wire.plans import plan_bytes  # which needs JAX, as nothing else here does
+
         told = None if rules is None else asdict(rules)
         return self._asked("submit", body=NewRun(plan=plan_bytes(plan).decode(), name=name, rules=told, seed=seed))
 

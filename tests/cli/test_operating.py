@@ -15,7 +15,8 @@ from shoal.cli.durations import seconds
 from shoal.cli.tables import plain
 from shoal.errors import ServerError, SettingError
 from shoal.operator import Operator
-from shoal.server.federation import Address, Federation
+from shoal.server.address import Address
+from shoal.server.federation import Federation
 from tests.cli.conftest import Shoal
 
 PLAN = shoal.Plan(shoal.FedAvg(shoal.models.logistic(3)), rounds=2)

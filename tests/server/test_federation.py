@@ -17,8 +17,9 @@ import urllib3
 import shoal
 from shoal.errors import SettingError
 from shoal.server import logs
+from shoal.server.address import Address
 from shoal.server.certificates import development_certificates
-from shoal.server.federation import Address, Federation, log_to_file
+from shoal.server.federation import Federation, log_to_file
 
 PLAN = shoal.Plan(shoal.FedAvg(shoal.models.logistic(3)), rounds=2)
 OTHER = shoal.Plan(shoal.FedAvg(shoal.models.logistic(3)), rounds=3)

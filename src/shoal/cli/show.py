@@ -10,7 +10,6 @@ from rich.console import Console
 from shoal.cli.operating import FOLDER, Folder, Json, Run, Server, TokenFile, Trusted, connect
 from shoal.cli.tables import moment, plain, print_json
 from shoal.server.views import RoundView, RunView
-from shoal.simulation.history import History
 
 
 def command(
@@ -27,6 +26,8 @@ def command(
         print(f"{name:<10}{plain(text)}".rstrip())
     closed = [row(one) for one in found.history if one.status == "closed"]
     if closed:
+        from shoal.simulation.history import History  # which brings JAX, and takes a second
+
         print()
         Console().print(History(tuple(closed)))
 

@@ -13,14 +13,16 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from shoal.client.checks import DAYS, allowed, days, flag, fraction, more_than_zero, some, window
 from shoal.errors import PolicyError, SettingError
-from shoal.plan import Plan
 from shoal.secure.terms import Demand
 from shoal.settings import settle
 from shoal.wire.messages import RunInfo
+
+if TYPE_CHECKING:
+    from shoal.plan import Plan
 
 SECTIONS: Mapping[str, Mapping[str, Callable[[str, Any], Any]]] = {
     "plans": {"allow": allowed, "require_study_file": flag},

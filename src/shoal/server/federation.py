@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from shoal.errors import SettingError
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
 from shoal.server import logs
+from shoal.server.address import Address
 from shoal.server.app import App
 from shoal.server.certificates import Tls, development_certificates, given_certificate
 from shoal.server.coordinator import Coordinator
@@ -44,32 +45,6 @@ _NO_PORT = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 async def nothing() -> None:
     """What is done at the start of a server that has nothing more to do."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """How operators on the server's own machine reach it: `server.json` in its folder.
-
-    `host` is whom the certificate is for, and `certificate` the file that is trusted, None without TLS.
-    """
-
-    url: str
-    host: str
-    certificate: str | None
-
-    @staticmethod
-    def of(folder: Path) -> Address:
-        """The address of the server that last served from a folder; SettingError if there is none."""
-        path = folder / "server.json"
-        try:
-            return Address(**json.loads(path.read_bytes()))
-        except FileNotFoundError:
-            raise SettingError(
-                f"no server has served from {folder}: start one with  shoal serve study.py --folder {folder}, "
-                "or name a server with --server"
-            ) from None
-        except (OSError, ValueError, TypeError):
-            raise SettingError(f"{path} cannot be read: start the server again, which writes it") from None
 
 
 class Federation:
