@@ -1,10 +1,12 @@
 """Randomness as a value."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from shoal.errors import SettingError
 from shoal.key import Key, _threefry, name_words
@@ -67,3 +69,22 @@ def test_a_seed_outside_its_range_is_refused(seed):
 def test_a_number_that_does_not_fit_a_word_is_refused():
     with pytest.raises(SettingError, match="from 0 to"):
         Key.from_seed(0).split(-1)
+
+
+def test_laplace_numbers_of_a_key_are_those_of_the_distribution_wherever_they_are_drawn():
+    key, like = Key.from_seed(2), np.zeros(1_000_000, np.float32)
+    drawn = key.laplace(like)
+    counts, _ = np.histogram(drawn, stats.laplace.ppf(np.linspace(0, 1, 501)))
+    assert stats.chisquare(counts).pvalue > 1e-4
+    assert drawn.dtype == np.float32
+    traced = jax.jit(lambda key: key.laplace(jnp.asarray(like)))(key.traceable())
+    np.testing.assert_allclose(traced, drawn, rtol=1e-5)
+
+
+def test_coins_of_a_key_are_true_as_often_as_asked_for_wherever_they_are_drawn():
+    like = np.zeros(100_000, np.float32)
+    for parts in (0, 3 << 26, 1 << 31):
+        drawn = Key.from_seed(3).coins(parts, like)
+        assert drawn.mean() == pytest.approx(parts / 2**32, abs=0.008)
+        traced = jax.jit(lambda key, parts=parts: key.coins(parts, jnp.asarray(like)))(Key.from_seed(3).traceable())
+        assert np.array_equal(drawn, traced)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from shoal.errors import SettingError
-from shoal.vector import Layout, Part, is_finite, norm
+from shoal.vector import Layout, Part, is_finite, norm, norm1
 
 shapes = st.lists(arrays.array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=4), min_size=1, max_size=4)
 
@@ -75,3 +75,11 @@ def test_a_single_bad_number_is_seen(bad):
     vector[57] = bad
     assert not is_finite(vector)
     assert not bool(is_finite(jnp.asarray(vector)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 33, 3_000_001])
+def test_the_l1_norm_of_a_long_float32_vector_is_exact_to_a_millionth(size):
+    vector = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    wanted = np.abs(vector.astype(np.float64)).sum()
+    assert float(norm1(vector)) == pytest.approx(wanted, rel=1e-12)
+    assert float(norm1(jnp.asarray(vector))) == pytest.approx(wanted, rel=1e-6)

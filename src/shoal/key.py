@@ -87,6 +87,14 @@ class Key:
         """Standard normal numbers in the shape of `like` (float32)."""
         return _as(like, jax.random.normal(self.jax(), like.shape))
 
+    def laplace(self, like: Any) -> Any:
+        """Laplace numbers of scale 1 in the shape of `like` (float32)."""
+        return _as(like, jax.random.laplace(self.jax(), like.shape))
+
+    def coins(self, parts: int, like: Any) -> Any:
+        """For each number of `like` a coin that is True with probability parts / 2**32 exactly, 0 <= parts < 2**32."""
+        return _as(like, jax.random.bits(self.jax(), like.shape, np.uint32) < np.uint32(parts))
+
     def skellam(self, variance: float, like: Any) -> Any:
         """Symmetric Skellam numbers in the shape of `like` (int32): the difference of two Poisson draws.
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 from shoal.errors import SettingError
 from shoal.noise import tables
+from shoal.noise.laplace import laplace
 from shoal.noise.normal import normal
 from shoal.noise.source import SecureNoise
 from shoal.noise.words import PIECE, Words
@@ -81,6 +82,22 @@ def test_normal_numbers_are_normal():
 @pytest.mark.parametrize("count", [0, 1, 3, PIECE + 1])
 def test_any_number_of_normal_numbers_can_be_drawn(count):
     assert normal(words(), count).shape == (count,)
+
+
+def test_laplace_numbers_are_those_of_the_distribution():
+    drawn = laplace(words(5), DRAWS)
+    counts, _ = np.histogram(drawn, stats.laplace.ppf(np.linspace(0, 1, 1001)))
+    assert stats.chisquare(counts).pvalue > UNLIKELY
+    assert drawn.var() == pytest.approx(2, abs=5 * math.sqrt(20 / DRAWS))
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 5e-3
+
+
+def test_secure_coins_are_true_as_often_as_asked_for():
+    for parts in (0, 1 << 24, 1 << 31, 2**32 - 1):
+        coins = SecureNoise().coins(parts, np.zeros((1000, 100)))
+        assert coins.shape == (1000, 100) and coins.dtype == bool
+        chance = parts / 2**32
+        assert coins.mean() == pytest.approx(chance, abs=6 * math.sqrt(chance * (1 - chance) / coins.size) + 1e-9)
 
 
 @pytest.mark.parametrize("deviation", [1e-3, 0.3, 1.0, 4.0, 64.5, 1024.0])
@@ -173,6 +190,7 @@ def test_secure_noise_has_the_shape_that_is_asked_for_and_never_comes_twice():
     first, second, others = noise.normal(like), noise.normal(like), SecureNoise().normal(like)
     assert first.shape == (3, 4) and first.dtype == np.float32
     assert len({array.tobytes() for array in (first, second, others)}) == 3
+    assert noise.laplace(like).shape == (3, 4) and noise.laplace(like).dtype == np.float32
     assert noise.skellam(9.0, like).dtype == noise.discrete_gaussian(3.0, like).dtype == np.int32
 
 

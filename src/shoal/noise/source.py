@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shoal.noise.laplace import laplace
 from shoal.noise.normal import normal
 from shoal.noise.tables import wide_gaussian, wide_skellam
 from shoal.noise.words import KEY_BYTES, Words
@@ -29,6 +30,14 @@ class SecureNoise:
     def normal(self, like: Any) -> Any:
         """Standard normal numbers in the shape and dtype of `like`, a float array; computed in float64."""
         return normal(self._fresh(), like.size).reshape(like.shape).astype(like.dtype)
+
+    def laplace(self, like: Any) -> Any:
+        """Laplace numbers of scale 1 in the shape and dtype of `like`, a float array; computed in float64."""
+        return laplace(self._fresh(), like.size).reshape(like.shape).astype(like.dtype)
+
+    def coins(self, parts: int, like: Any) -> Any:
+        """For each number of `like` a coin that is True with probability parts / 2**32 exactly, 0 <= parts < 2**32."""
+        return (self._fresh().take(like.size) >> np.uint64(32) < np.uint64(parts)).reshape(like.shape)
 
     def discrete_gaussian(self, deviation: float, like: Any) -> Any:
         """Discrete Gaussian numbers in the shape of `like` (int32); SettingError for a deviation over 524,288."""

@@ -62,9 +62,9 @@ class Clip(Step[Free, Bounded]):
         """Clips the value."""
         xp = namespace(update.value)
         length = norm(update.value)
-        value = xp.where(length <= min(self.norm * _MOST, _LARGEST), update.value, 0)  # not if it is not a number
         if not self.groups:
-            return replace(update, value=value * _factor(length, self.norm * _SLACK)), state
+            return replace(update, value=shortened(update.value, length, limit=self.norm)), state
+        value = _measurable(update.value, length, self.norm)
         groups = self._places(update.layout)
         for places in groups:
             length = norm(xp.stack([norm(value[place]) for place in places]))
@@ -95,6 +95,19 @@ class Clip(Step[Free, Bounded]):
                 names = ", ".join(part.name for part in parts)
                 raise SettingError(f"no array is left for the clipping group {group!r}: the arrays are {names}")
         return [places for places in found if places]
+
+
+def shortened(value: Vector, length: Any, *, limit: float) -> Vector:
+    """A value that has some length, in any norm, scaled down to a limit, rounding included.
+
+    Zeros if the length is not finite, or over 2**100 limits.
+    """
+    return _measurable(value, length, limit) * _factor(length, limit * _SLACK)
+
+
+def _measurable(value: Vector, length: Any, limit: float) -> Vector:
+    xp = namespace(value)
+    return xp.where(length <= min(limit * _MOST, _LARGEST), value, 0)  # not if it is not a number
 
 
 def _factor(length: Any, limit: float) -> Any:
