@@ -86,9 +86,9 @@ def _server(report: Report, name: str, sized: Sized, quick: bool, *, most: float
         costs.append(played(sized))
         least.append(_stream(sized.size))
     cost, bound = sorted(costs, key=lambda cost: cost.ending_s)[len(costs) // 2], statistics.median(least)
-    report.add(f"{name}, after the last upload", cost.ending_s, "s", reference=cost.streams * bound, bound=most)
-    report.add(f"{name}, of that signatures", cost.checking_s, "s")
-    report.add(f"{name}, after the last answer", cost.unmasking_s, "s", reference=cost.streams * bound)
+    report.add(f"{name}, after the last upload", cost.ending_s, "s", reference=cost.streams * bound)
+    report.add(f"{name}, of that signatures, checked as they come", cost.checking_s, "s")
+    report.add(f"{name}, after the last answer", cost.unmasking_s, "s", reference=cost.streams * bound, bound=most)
     return cost
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from shoal.secure.ring import Ring
 
@@ -107,8 +107,9 @@ def _add(jobs: Sequence[Job], pieces: Sequence[Piece]) -> None:
     """Adds the streams piece by piece: all streams of a piece, then the next piece of the same streams."""
     room = memoryview(bytearray(PIECE))
     for first in range(0, len(jobs) if pieces else 0, TOGETHER):
+        counter = modes.CTR((pieces[0].start // BLOCK).to_bytes(BLOCK, "big"))
         streams = [
-            (_stream(key, pieces[0].start), np.add if sign > 0 else np.subtract)
+            (Cipher(algorithms.AES256(key), counter).encryptor(), np.add if sign > 0 else np.subtract)
             for key, sign in jobs[first : first + TOGETHER]
         ]
         for piece in pieces:
@@ -118,9 +119,3 @@ def _add(jobs: Sequence[Job], pieces: Sequence[Piece]) -> None:
                 cipher.update_into(zeros, stream)  # without the interpreter's lock, as the sums are
                 for entries, mask in masked:
                     change(entries, mask, out=entries)
-
-
-def _stream(key: bytes, start: int) -> CipherContext:
-    """The stream of a key from a place that is a whole block."""
-    counter = (start // BLOCK).to_bytes(BLOCK, "big")
-    return Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor()
