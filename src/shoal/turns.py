@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.aggregation import Bag, Payload
+from shoal.aggregation import Aggregation, Bag, DiscreteGaussian, Gaussian, Payload
 from shoal.aggregation.step import Noises
 from shoal.algorithms import Algorithm, Call, ClientState, client_turn
-from shoal.errors import DataError, UnsupportedError
+from shoal.errors import DataError, SettingError, UnsupportedError
 from shoal.examples import Examples, finite
 from shoal.key import Key
+from shoal.noise.tables import LARGEST
+from shoal.vector import Layout
 
 LEAST = 32
 """The smallest size of a client that is compiled for: rows of a batch that are not there cost less than compiling."""
@@ -41,18 +43,40 @@ def take_turn(
 
 
 def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
-    """UnsupportedError for a chain whose protection is only simulated so far: no server and no client runs it."""
+    """UnsupportedError for a chain whose protection is only simulated so far: no server and no client runs it.
+
+    SettingError for integer noise that is too wide to be drawn.
+    """
     aggregation = algorithm.aggregation
-    if any(isinstance(step, Noises) for step in aggregation.steps) or aggregation.private:
-        raise UnsupportedError(
-            f"{aggregation}: noise is simulated so far, and what only says that it protects must not run over a "
-            "network: finish with Mean() or Total() for now, or simulate this plan"
-        )
+    _check_noise(aggregation, algorithm.layout)
     if aggregation.threshold and not algorithm.layout.size:
         raise UnsupportedError(
             f"{aggregation}: nothing but metrics leaves a client in this plan, and a secure sum is of a value: use "
             "PlainSum() for now, or simulate this plan"
         )
+
+
+def _check_noise(aggregation: Aggregation, layout: Layout) -> None:
+    """A server draws the noise of these finishes from the operating system; clients draw theirs from the run's seed."""
+    if any(isinstance(step, Noises) for step in aggregation.steps):
+        raise UnsupportedError(
+            f"{aggregation}: shares of noise are simulated so far, since a client's turn draws from a key that the "
+            "server knows: let the server add the noise, ... >> SecureSum(...) >> DiscreteGaussian(...), or simulate "
+            "this plan"
+        )
+    finish = aggregation.finish
+    if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian):
+        raise UnsupportedError(
+            f"{aggregation}: the noise of {type(finish).__name__} is simulated so far, and what only says that it "
+            "protects must not run over a network: finish with Gaussian or DiscreteGaussian, or simulate this plan"
+        )
+    if isinstance(finish, DiscreteGaussian):
+        wide = finish.grid_noise(aggregation.sensitivity(layout)) / aggregation.unit
+        if wide > LARGEST:
+            raise SettingError(
+                f"{aggregation}: the noise has a deviation of {wide:,.0f} steps of the grid, and the widest that is "
+                f"drawn has {LARGEST:,.0f}: use a larger step in Quantize"
+            )
 
 
 def notes_of(algorithm: Algorithm[Any, Any, Any]) -> Mapping[str, int]:

@@ -103,7 +103,8 @@ def test_a_plan_that_is_not_what_its_digest_says_is_refused(server, site, change
 
 
 def test_a_plan_that_only_pretends_to_protect_is_refused_by_the_client_itself(server, site):
-    chain = shoal.Clip(1.0) >> shoal.PlainSum() >> shoal.Gaussian(1.0, clients=10)
+    grid, share = shoal.Clip(1.0) >> shoal.Quantize(0.01), shoal.NoiseShare(1.0, at_least=3)
+    chain = grid >> share >> shoal.SecureSum(threshold=3) >> shoal.Over(clients=10)
     plan = shoal.Plan(shoal.FedAvg(models.logistic(4), aggregation=chain), rounds=1)
     server.runs = [info(plan)]
     site.steps(2)

@@ -11,6 +11,7 @@ import shoal
 from shoal import (
     Clip,
     Collect,
+    DiscreteGaussian,
     Gaussian,
     Mean,
     Median,
@@ -23,10 +24,11 @@ from shoal import (
     TopK,
     models,
 )
+from shoal.aggregation import Bounded, Finish
 from shoal.algorithms import close_round, enter, open_round, start
 from shoal.analytics import MeanAndVariance
 from shoal.client import work
-from shoal.errors import DataError, UnsupportedError, WireError
+from shoal.errors import DataError, SettingError, UnsupportedError, WireError
 from shoal.turns import check_deployable
 from shoal.wire.blobs import manifest_of, raw_chunks
 from shoal.wire.payloads import check_payload, pack_tree, payload_schema, unpack_payload
@@ -159,16 +161,31 @@ def test_data_that_the_plan_cannot_learn_from_are_refused_before_any_turn(column
         work.prepared(CASES["jax"], columns, name="ward-3")
 
 
+class Cauchy(Finish[Bounded]):
+    takes, private = (Bounded,), True
+
+    def finish(self, sums, key):
+        return sums.value
+
+
 def test_chains_whose_protection_is_only_simulated_are_refused():
     quantized = Clip(0.5) >> Quantize(1e-3)
     for aggregation in (
         quantized >> NoiseShare(0.1, at_least=2) >> SecureSum(threshold=2) >> Over(4),
-        Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
+        Clip(0.5) >> PlainSum() >> Cauchy(),
     ):
         with pytest.raises(UnsupportedError, match="simulated so far"):
             check_deployable(shoal.FedAvg(models.logistic(4), aggregation=aggregation))
     check_deployable(CASES["jax on a grid"])
     masked = quantized >> SecureSum(threshold=2) >> Mean()
-    check_deployable(shoal.FedAvg(models.logistic(4), aggregation=masked))
+    for aggregation in (
+        masked,
+        Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
+        quantized >> SecureSum(threshold=2) >> DiscreteGaussian(1.0, clients=4),
+    ):
+        check_deployable(shoal.FedAvg(models.logistic(4), aggregation=aggregation))
+    with pytest.raises(SettingError, match="larger step in Quantize"):
+        wide = Clip(0.5) >> Quantize(1e-6) >> SecureSum(threshold=2) >> DiscreteGaussian(2.0, clients=4)
+        check_deployable(shoal.FedAvg(models.logistic(4), aggregation=wide))
     with pytest.raises(UnsupportedError, match="nothing but metrics"):
         check_deployable(shoal.FedEval(models.logistic(4), aggregation=masked))

@@ -123,8 +123,9 @@ class Total(Finish[Free | Grid]):
 class Gaussian(Finish[Bounded | Grid]):
     """Normal noise of `multiplier` times the sensitivity, then divided by a public number of `clients`.
 
-    The noise is drawn from the run's key: simulated noise, good for measuring utility. The mechanism is that
-    of McMahan et al. 2018 ("Learning differentially private recurrent language models", section 3).
+    A server draws it from the operating system; a simulation from the run's key, which is good for measuring utility
+    and protects nobody. The mechanism is that of McMahan et al. 2018 ("Learning differentially private recurrent
+    language models", section 3).
     """
 
     multiplier: float
@@ -148,7 +149,7 @@ class DiscreteGaussian(Finish[Grid]):
 
     Discrete Gaussian noise (Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy"), added
     to the integers before they are numbers of training again: sum and noise are exact, so no rounding of floats tells
-    one sum from another (Mironov 2012). Drawn from the run's key: simulated noise.
+    one sum from another (Mironov 2012). Drawn as that of `Gaussian` is.
 
     >>> from shoal.aggregation import SecureSum
     >>> from shoal.steps import Clip, Quantize

@@ -16,6 +16,7 @@ from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.errors import DivergedError, PlanError, UnsupportedError
 from shoal.key import Key
 from shoal.model_file import write_model
+from shoal.noise.source import SecureNoise
 from shoal.plan import Plan
 from shoal.store.blob_store import BlobStore
 from shoal.whole_file import write_whole
@@ -73,12 +74,13 @@ def model_of(algorithm: Work, seed: int, state: bytes) -> Model:
 def close(algorithm: Work, model: Model, total: Payload | Bag | None, *, seed: int, round: int) -> Outcome:
     """The model after a round, from its sum; DivergedError if it would not be finite.
 
-    None is the sum of a round in which nobody took part.
+    None is the sum of a round in which nobody took part. Noise is from the operating system, another at each call.
     """
     if total is None:
         total = silence(algorithm, open_round(algorithm, model.run))
-    key = Key.from_seed(seed).split("round", round)
-    run, report = close_round(algorithm, model.run, total, key.split("server"))
+    private = algorithm.aggregation.private
+    noise: Any = SecureNoise() if private else Key.from_seed(seed).split("round", round).split("server")
+    run, report = close_round(algorithm, model.run, total, noise)
     run, report = jax.tree.map(np.asarray, (run, report))
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run) if leaf.dtype.kind == "f"):
         raise DivergedError(
@@ -125,3 +127,8 @@ def check_buffered(plan: Plan) -> None:
     aggregation = plan.algorithm.aggregation
     if not aggregation.meeting.adds or any(hasattr(step, "unit") for step in aggregation.steps):
         raise PlanError(f"{aggregation}: staleness weights need float sums: leave buffer out, or Quantize and Collect")
+    if aggregation.adapting is not None:
+        raise PlanError(
+            f"{aggregation}: contributions are in units of their round's {aggregation.adapting.setting_name}, and a buffer "
+            "adds up those of several rounds: leave buffer out, or use Clip"
+        )
