@@ -51,6 +51,13 @@ def test_people_are_shown_two_tables(shoal_command, study):
     assert ("4", f"{answer.epsilon:.4g}") in rows
 
 
+def test_a_picture_is_saved_where_it_was_asked_for_and_else_nothing_is_computed(shoal_command, study, tmp_path):
+    shoal_command("privacy", study("5"), "--delta", "1e-3", "--png", tmp_path / "spent.png")
+    assert (tmp_path / "spent.png").read_bytes().startswith(b"\x89PNG")
+    refused = shoal_command("privacy", "no.py", "--png", tmp_path / "spent.txt")
+    assert "a picture is saved as .png, .svg, .pdf, .jpg" in str(refused.exception)
+
+
 def test_a_study_without_noise_is_told_why_it_has_no_epsilon(shoal_command, study):
     said = shoal_command("privacy", study("None", "shoal.mean()")).stdout
     assert said.startswith("epsilon     none: no noise is added before Mean")

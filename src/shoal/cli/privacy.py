@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from shoal.cli import privacy_picture
+from shoal.cli.picture import check_picture
 from shoal.cli.study_file import load
 from shoal.cli.tables import show
 from shoal.data import Population
@@ -25,9 +27,12 @@ _NOISES = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 def command(
     study: Study, epsilon: Epsilon = None, delta: Delta = 1e-6, clients: Clients = None, colluding: Colluding = 0,
+    png: Annotated[Path | None, typer.Option(help="Also save a picture of both tables here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:  # fmt: skip
     """Print what a study's plan gives away of one client: epsilon at delta, by rounds and by noise."""
+    if png is not None:
+        check_picture(png)
     found = load(study)
     if clients is None and isinstance(found.population, Population):
         clients = len(found.population)
@@ -39,6 +44,8 @@ def command(
     releases = Releases.of(found.plan)
     by_rounds = [spent(releases, rounds=rounds, **asked) for rounds in _some(releases.rounds)]
     by_noise = [spent(replace(releases, multiplier=releases.multiplier * factor), **asked) for factor in _NOISES]
+    if png is not None:
+        privacy_picture.save(png, by_rounds, by_noise, plan=answer)
     takes = None if epsilon is None else {
         "epsilon": epsilon,
         "noise_multiplier": noise_multiplier(releases, epsilon=epsilon, **asked),
