@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from shoal.aggregation import Adapts
 from shoal.algorithms import Algorithm
 from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Sampler, sampler
 from shoal.describe import Description, describe
@@ -104,14 +105,16 @@ class Plan:
                 yield "" if place else "data", line
         yield "vector", f"{layout.size:,} numbers of {layout.dtype}, {layout.size_bytes:,} bytes"
         yield "client", "its own result" if aggregation.steps else "its own result, as it is"
+        times = ""
         for step, bound in zip(aggregation.steps, aggregation.bounds(layout), strict=True):
-            yield "", f">> {step}{'' if math.isinf(bound) else f'    norm at most {bound:.6g}'}"
+            times = f" times the {step.setting_name} of the round" if isinstance(step, Adapts) else times
+            yield "", f">> {step}{'' if math.isinf(bound) else f'    norm at most {bound:.6g}{times}'}"
         yield "meeting", f"{aggregation.meeting}"
         yield "finish", f"{aggregation.finish}"
         reach = aggregation.sensitivity(layout)
         yield (
             "one client",
-            "moves the sum without limit" if math.isinf(reach) else f"moves the sum by at most {reach:.6g}",
+            "moves the sum without limit" if math.isinf(reach) else f"moves the sum by at most {reach:.6g}{times}",
         )
         beside = "and nothing else" if aggregation.private else "a weight, and sums of its metrics"
         yield "leaves", f"at most {aggregation.upload_bytes(layout):,} bytes of the value, {beside}"

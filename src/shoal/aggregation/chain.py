@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from shoal.aggregation import order
-from shoal.aggregation.finish import Correlates, Ends, Finish, Robust, Sums
+from shoal.aggregation.finish import Correlates, Ends, Finish, Robust, Sums, Total
+from shoal.aggregation.kinds import Free
 from shoal.aggregation.payload import Bag, Memory, Notes, Payload, Update
 from shoal.aggregation.step import Adapts, Discretizes, Noises, Remembers, Shortens, Step, Weighs
 from shoal.errors import OrderError, SettingError
@@ -64,9 +65,8 @@ class Aggregation:
         self._check_parts()
         if sum(isinstance(step, Weighs) for step in self.steps) > 1:
             raise OrderError("a contribution is weighed once: leave one Weigh out")
-        adapting = next((step for step in self.steps[1:] if isinstance(step, Adapts)), None)
-        if adapting is not None:
-            raise OrderError(f"{type(adapting).__name__} sets the units of what follows: put it first in the chain")
+        if self.adapting is not None:
+            self._check_adapting(self.adapting)
 
     def _check_ends(self) -> None:
         name = type(self.finish).__name__
@@ -85,6 +85,25 @@ class Aggregation:
                     f"the noise is whole once {step.at_least} clients' shares are in the sum, and this sum is released "
                     f"with fewer: write SecureSum(threshold={step.at_least})"
                 )
+
+    def _check_adapting(self, adapting: Adapts[Any, Any]) -> None:
+        name, finish, first = type(adapting).__name__, type(self.finish).__name__, self.steps.index(adapting)
+        if isinstance(self.finish, Robust | Total):
+            raise OrderError(f"{name} learns from a mean, and {finish} gives none: finish a sum with Mean, or use Clip")
+        for place, step in enumerate(self.steps):
+            other = type(step).__name__
+            if place > first and isinstance(step, Adapts):
+                raise OrderError(f"a chain adapts once: leave {other} or {name} out")
+            if place < first and isinstance(step, Weighs):
+                raise OrderError(f"what {name} learns from is weighed like the value: put {other} after {name}")
+            # such a step makes something else of a number or leaves it out, and does not know which one is meant
+            if place > first and (isinstance(step, Shortens) or (step.gives is not None and Free in step.takes)):
+                raise OrderError(f"{other} would change the number that {name} learns from: put {other} before {name}")
+        if self.unit > adapting.coarsest:
+            raise SettingError(
+                f"a grid of {self.unit:g} is too coarse for what {name} learns from, and in units of its setting: use a "
+                f"step of at most {adapting.coarsest:.3g}"
+            )
 
     if not TYPE_CHECKING:  # the type checker knows no `>>` here; code without types gets a sentence
 
@@ -132,7 +151,7 @@ class Aggregation:
     def sensitivity(self, layout: Layout) -> float:
         """How far one client, added or removed, can move the decoded sum in L2 norm; infinite if unbounded.
 
-        In units of the setting, where the first step has one that changes from round to round.
+        In units of the setting, where a step has one that changes from round to round.
         """
         return (math.inf, *self.bounds(layout))[-1]
 
@@ -141,7 +160,9 @@ class Aggregation:
         sizes = list[int]()
         for step in self.steps:
             sizes.extend([step.upload_bytes(layout)] if isinstance(step, Shortens) else [])
-            layout = step.after(layout)
+            after = step.after(layout)
+            more = after.size_bytes - layout.size_bytes + 4 * (after.size - layout.size)  # numbers and their places
+            sizes, layout = [size + more for size in sizes], after
         return min([layout.size_bytes, *sizes])
 
     def start(self, layout: Layout) -> tuple[Any, ...]:
@@ -154,14 +175,14 @@ class Aggregation:
 
     def begin(self, layout: Layout) -> Memory:
         """What the server remembers before the first round."""
-        setting = self._adapting.begin() if self._adapting else None
+        setting = self.adapting.begin() if self.adapting else None
         noise = self.finish.begin(self.sent(layout)) if isinstance(self.finish, Correlates) else None
         return Memory(setting, noise)
 
     @property
-    def _adapting(self) -> Adapts[Any, Any] | None:
-        first = self.steps[0] if self.steps else None
-        return first if isinstance(first, Adapts) else None
+    def adapting(self) -> Adapts[Any, Any] | None:
+        """The step whose setting is another one each round, if there is one."""
+        return next((step for step in self.steps if isinstance(step, Adapts)), None)
 
     def encode(
         self, value: Vector, *, examples: Any, notes: Notes, states: tuple[Any, ...], key: Key, layout: Layout,
@@ -172,8 +193,8 @@ class Aggregation:
         `setting` is the round's, of a step that adapts; None for that of the first round.
         """
         one = namespace(value).ones((), "float32")
-        if setting is None and self._adapting:
-            setting = self._adapting.begin()
+        if setting is None and self.adapting:
+            setting = self.adapting.begin()
         update = Update(value, examples, one, {} if self.private else notes, math.inf, layout=layout, setting=setting)
         remembered: list[Any] = []
         for place, (step, state) in enumerate(zip(self.steps, states, strict=True)):
@@ -193,8 +214,9 @@ class Aggregation:
         """
         xp = namespace(total.value)
         memory = self.begin(layout) if memory is None else memory
-        value = self._noised(total.value, key, layout)
-        for step in reversed(self.steps):
+        value, adapting = self._noised(total.value, key, layout), self.adapting
+        first = self.steps.index(adapting) if adapting else 0
+        for step in reversed(self.steps[first:]):
             value = step.decode(value)
         clients = xp.sum(total.clients)
         released = xp.logical_and(self.meeting.releases(clients), xp.asarray(True))
@@ -210,10 +232,14 @@ class Aggregation:
                 result = self.finish.finish(sums, key)
         if isinstance(self.finish, Robust) or self.finish.needs_clients:
             released = xp.logical_and(released, clients > 0)
-        if self._adapting:
-            result, setting = self._adapting.settle(result, memory.setting)
+        notes = total.notes
+        if adapting:
+            notes = {**notes, adapting.setting_name: xp.asarray([memory.setting, 1], "float32")}
+            result, setting = adapting.settle(result, memory.setting)
             memory = replace(memory, setting=setting)
-        return Release(result, total.notes, clients, released, memory)
+        for step in reversed(self.steps[:first]):  # those before it are in units of training
+            result = step.decode(result)
+        return Release(result, notes, clients, released, memory)
 
     def _noised(self, value: Vector, key: Key, layout: Layout) -> Vector:
         """The sum with the integer noise of the finish, if it adds any."""

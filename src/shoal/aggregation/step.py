@@ -145,13 +145,21 @@ class Remembers(Step[In_contra, Out_co]):
 class Adapts(Step[In_contra, Out_co]):
     """A step with a setting that is another one each round, by what the rounds before it released.
 
-    It stands first in a chain. The setting lies with the server, and clients find it in `Update.setting`. What the
-    finish releases, and the bound on one client, are in units of the setting: noise is as exact as with a fixed one.
+    The setting lies with the server, and clients find it in `Update.setting`. What a mean of contributions is, and the
+    bound on one client, are in units of the setting: noise is as exact as with a fixed one.
     """
+
+    setting_name: ClassVar[str]
+    """What the setting is called in a history."""
+
+    @property
+    @abstractmethod
+    def coarsest(self) -> float:
+        """The largest step of a grid on which what the setting is learned from is not lost."""
 
     @abstractmethod
     def begin(self) -> Any:
-        """The setting of the first round: an array."""
+        """The setting of the first round: a number, as an array."""
 
     @abstractmethod
     def settle(self, result: Vector, setting: Any) -> tuple[Vector, Any]:

@@ -12,7 +12,8 @@ def contents(plan: Plan) -> str:
     >>> contents(Plan(FedAvg(models.logistic(13), aggregation=Clip(1.0) >> PlainSum() >> Mean()), rounds=1))
     '14 numbers (float32) for Clip(norm=1.0) >> PlainSum() >> Mean(), a weight, sums of metrics'
     """
-    aggregation, layout = plan.algorithm.aggregation, plan.algorithm.layout
+    aggregation = plan.algorithm.aggregation
+    layout = aggregation.sent(plan.algorithm.layout)
     beside = "nothing beside them" if aggregation.private else "a weight, sums of metrics"
     if aggregation.threshold:
         hidden = f"masked: {layout.size:,} integers for {aggregation}, {beside}"

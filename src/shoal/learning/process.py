@@ -94,7 +94,7 @@ class LearningProcess:
         run, report = one_round(state.algorithm, state.run, population, state.key)
         finite = bool(np.isfinite(np.asarray(run.state.vector)).all())
         if not finite:
-            run = replace(run, state=state.run.state)
+            run = replace(run, state=state.run.state, memory=state.run.memory)
         return Output(replace(state, run=run), _metrics(report, len(population), finite))
 
     def get_model_weights(self, state: State) -> np.ndarray[Any, Any]:

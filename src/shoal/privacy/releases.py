@@ -66,7 +66,7 @@ class Releases:
             discrete = isinstance(chain.finish, DiscreteGaussian)
             return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, discrete)
         share = next(step for step in chain.steps if isinstance(step, NoiseShare))
-        shared = Shared(share.at_least, chain.sensitivity(layout) / chain.unit, layout.size)
+        shared = Shared(share.at_least, chain.sensitivity(layout) / chain.unit, chain.sent(layout).size)
         return Releases(share.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
 
 

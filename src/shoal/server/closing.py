@@ -129,6 +129,6 @@ def check_buffered(plan: Plan) -> None:
         raise PlanError(f"{aggregation}: staleness weights need float sums: leave buffer out, or Quantize and Collect")
     if aggregation.adapting is not None:
         raise PlanError(
-            f"{aggregation}: contributions are in units of their round's {aggregation.adapting.setting_name}, and a buffer "
-            "adds up those of several rounds: leave buffer out, or use Clip"
+            f"{aggregation}: contributions are in units of their round's {aggregation.adapting.setting_name}, and a "
+            "buffer adds up those of several rounds: leave buffer out, or use Clip"
         )

@@ -135,9 +135,10 @@ class TorchRuntime:
         at = np.concatenate([job.places, np.zeros(self._width - size, np.int64)])
         states = jax.tree.map(lambda every: every[at], self.states)
         keys = Key(_padded(keys.high, self._width), _padded(keys.low, self._width))
+        call: Call[None] = Call(None, run.aggregation, np.int32(0), run.memory.setting)
         total, after, present = _payloads(
-            self._algorithm.layout, self._lanes, run.aggregation, states, self._rows.numpy(),
-            _filled(told, self._width), np.int32(size), keys,
+            self._algorithm.layout, self._lanes, call, states, self._rows.numpy(), _filled(told, self._width),
+            np.int32(size), keys,
         )  # fmt: skip
         told.usable[:] = np.asarray(present)[:size] > 0
         return total, jax.tree.map(lambda part: np.array(part[:size]), after), told
@@ -194,11 +195,10 @@ class _Trained:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _payloads(
-    layout: Layout, lanes: int, aggregation: Aggregation, states: Any, changes: Any, told: Any, size: Any, keys: Key
+    layout: Layout, lanes: int, call: Call[None], states: Any, changes: Any, told: Any, size: Any, keys: Key
 ) -> Any:
     examples, usable, loss = told
     algorithm: Any = _Trained(layout)
-    call: Call[None] = Call(None, aggregation, jnp.int32(0))
 
     def turn(row: Any, state: Any, key: Key) -> Any:
         data = Examples({"change": changes[row], "loss": loss[row]}, 0, examples[row], usable[row], 1)

@@ -13,7 +13,7 @@ from shoal.aggregation.payload import Update
 from shoal.aggregation.step import Adapts
 from shoal.key import Key
 from shoal.settings import number, settle
-from shoal.steps.clip import Clip
+from shoal.steps.clip import shortened
 from shoal.vector import Layout, Part, Vector, namespace, norm
 
 _SMALLEST, _LARGEST = 1e-20, 1e20
@@ -38,6 +38,7 @@ class AdaptiveClip(Adapts[Free, Bounded]):
     rate: float = field(default=0.2, kw_only=True)
     share: float = field(default=0.01, kw_only=True)
     gives: ClassVar[Kind | None] = Bounded
+    setting_name: ClassVar[str] = "clipping norm"
 
     def __post_init__(self) -> None:
         settle(
@@ -54,12 +55,11 @@ class AdaptiveClip(Adapts[Free, Bounded]):
 
     def encode(self, update: Update, state: Any, key: Key) -> tuple[Update, Any]:
         """The value in units of the norm, clipped, and whether it was as short as that."""
-        xp, dtype = namespace(update.value), update.value.dtype
-        setting = xp.asarray(update.setting, "float32")
-        scaled = replace(update, value=update.value * (self._part / setting).astype(dtype))
-        clipped, _ = Clip(float(self._part)).encode(scaled, None, key)
-        told = xp.where(norm(update.value) <= setting, 1 - self.quantile, -self.quantile) * self._weight
-        return replace(update, value=xp.concatenate([clipped.value, told.astype(dtype)[None]])), state
+        xp, setting = namespace(update.value), _possible(update.setting, update.value)
+        length, scale = norm(update.value), self._part / setting
+        value = shortened(update.value, length * scale, limit=float(self._part)) * scale
+        told = xp.where(length <= setting, 1 - self.quantile, -self.quantile) * self._weight
+        return replace(update, value=xp.concatenate([value, told.astype(value.dtype)[None]])), state
 
     def decode(self, total: Vector) -> Vector:
         """The sum, still in units of the norm."""
@@ -69,8 +69,8 @@ class AdaptiveClip(Adapts[Free, Bounded]):
         """The result in units of training, and the next norm."""
         xp = namespace(result)
         over = xp.clip(result[-1] / self._weight, -1, 1)
-        following = xp.clip(setting * xp.exp(-np.float32(self.rate) * over), _SMALLEST, _LARGEST)
-        return result[:-1] * (setting / self._part), xp.asarray(following, "float32")
+        following = _possible(setting * xp.exp(-np.float32(self.rate) * over), result)
+        return result[:-1] * (setting / self._part), following
 
     def after(self, layout: Layout) -> Layout:
         """One number more."""
@@ -81,6 +81,11 @@ class AdaptiveClip(Adapts[Free, Bounded]):
         return 1.0
 
     @property
+    def coarsest(self) -> float:
+        """A quarter of the smaller of the two numbers that a client tells."""
+        return min(self.quantile, 1 - self.quantile) * float(self._weight) / 4
+
+    @property
     def _part(self) -> np.float32:
         """How long a value of the norm is."""
         return np.float32(math.sqrt(1 - self.share))
@@ -89,3 +94,10 @@ class AdaptiveClip(Adapts[Free, Bounded]):
     def _weight(self) -> np.float32:
         """What one client of all says about the quantile is worth: their fraction's length is at most sqrt(share)."""
         return np.float32(math.sqrt(self.share) / max(self.quantile, 1 - self.quantile) * (1 - 2.0**-18))
+
+
+def _possible(setting: Any, like: Vector) -> Any:
+    """The setting as a number to divide by, whatever a server sent."""
+    xp = namespace(like)
+    setting = xp.asarray(setting, "float32")
+    return xp.clip(xp.where(setting > _SMALLEST, setting, np.float32(_SMALLEST)), max=np.float32(_LARGEST))

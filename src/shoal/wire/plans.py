@@ -33,7 +33,7 @@ from shoal.plan import Plan
 from shoal.robust import Median
 from shoal.schedules import Schedule
 from shoal.schema import Schema
-from shoal.steps import Clip, NoiseShare, Quantize, Remember, Rotate, Round, TopK, Weigh
+from shoal.steps import AdaptiveClip, Clip, NoiseShare, Quantize, Remember, Rotate, Round, TopK, Weigh
 from shoal.wire.messages import PLAN_BYTES
 
 _PARTS: dict[str, tuple[type[Any], ...]] = {
@@ -43,7 +43,7 @@ _PARTS: dict[str, tuple[type[Any], ...]] = {
     "network": (Linear, Perceptron, McMahanCnn, LstmLanguage, Gpt),
     "loss": (CrossEntropy, MaskedCrossEntropy, BinaryCrossEntropy, SquaredError),
     "aggregation": (Aggregation,),
-    "steps": (Clip, Weigh, Quantize, Round, Rotate, TopK, Remember, NoiseShare),
+    "steps": (Clip, AdaptiveClip, Weigh, Quantize, Round, Rotate, TopK, Remember, NoiseShare),
     "step": (Round, TopK),
     "meeting": (PlainSum, SecureSum, Collect),
     "finish": (Mean, Total, Gaussian, DiscreteGaussian, Over, Median),
