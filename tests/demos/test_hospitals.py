@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from typer.testing import CliRunner
 
 import shoal
 from shoal.cli import demo
+from shoal.cli.app import main
 from shoal.demos import report
 from shoal.demos.hospitals import Line, Study, study
 
@@ -189,13 +187,14 @@ def test_a_picture_that_cannot_be_saved_is_refused_before_the_work(tmp_path):
     ("option", "message"),
     [("--seeds", "a study averages over at least one split, not 0"), ("--rounds", "at least one round, not 0")],
 )
-def test_a_study_of_nothing_is_refused_in_a_sentence(tmp_path, option, message):
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "shoal"), "demo", "hospitals", "--simulate", option, "0"],
-        cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "")
-    (sentence,) = done.stderr.strip().splitlines()
+def test_a_study_of_nothing_is_refused_in_a_sentence(tmp_path, monkeypatch, capsys, option, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["shoal", "demo", "hospitals", "--simulate", option, "0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    (sentence,) = said.err.strip().splitlines()
     assert sentence.startswith("shoal: ")
     assert sentence.endswith(message)
     assert not list(tmp_path.glob("*.png"))

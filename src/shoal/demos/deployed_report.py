@@ -8,14 +8,14 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from shoal.demos.hospitals_network import Deployed, Found
+from shoal.demos.hospitals_network import Deployed, Found, Left
 
 LOOK = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
 
 
 def tables(deployed: Deployed) -> tuple[Table, ...]:
     """What the server found, beside what `simulate` finds; what it could see; what left, by each hospital's ledger."""
-    return _found(deployed), _seen(deployed), _left(deployed)
+    return _found(deployed), _seen(deployed), left(deployed.left)
 
 
 def data(deployed: Deployed) -> dict[str, Any]:
@@ -73,14 +73,15 @@ def _seen(deployed: Deployed) -> Table:
     return table
 
 
-def _left(deployed: Deployed) -> Table:
+def left(hospitals: tuple[Left, ...]) -> Table:
+    """What left each hospital, by its own ledger."""
     table: Table = Table(title="What left each hospital, by its own ledger", **LOOK)  # type: ignore[arg-type]
     table.add_column("hospital", no_wrap=True)
     for name in ("patients", "results", "their bytes", "messages", "all bytes"):
         table.add_column(name, justify="right")
-    for left in deployed.left:
-        figures = (left.patients, left.results, left.result_bytes, left.messages, left.message_bytes)
-        table.add_row(left.name, *(f"{figure:,}" for figure in figures))
+    for said in hospitals:
+        figures = (said.patients, said.results, said.result_bytes, said.messages, said.message_bytes)
+        table.add_row(said.name, *(f"{figure:,}" for figure in figures))
     return table
 
 

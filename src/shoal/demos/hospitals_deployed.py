@@ -38,6 +38,18 @@ COLUMNS = [
 ]
 
 Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How the runs are asked for: by whom sums are seen, how long each stage of a secure one is waited for, epsilon."""
+
+    rounds: int
+    secure: bool = False
+    stage_s: float = 30.0
+    epsilon: float | None = None
+
+
 Ask = Callable[[str, shoal.Plan], tuple[Any, Mapping[str, float]]]
 """Runs a plan under a name, somewhere: the server's state after it, and the metrics of its last round."""
 
@@ -75,15 +87,15 @@ def statistics(*, secure: bool = False) -> shoal.Plan:
 def training(scale: shoal.Standardizer, rounds: int, *, secure: bool = False) -> shoal.Plan:
     """Logistic regression on standardised rows, by federated averaging."""
     work = replace(WORK, aggregation=AVERAGED) if secure else WORK
-    return shoal.Plan(work, rounds=rounds, data=_schema(scale, "train"))
+    return shoal.Plan(work, rounds=rounds, data=schema(scale, "train"))
 
 
 def evaluation(scale: shoal.Standardizer, vector: Any) -> shoal.Plan:
     """One round that measures a model on the patients who were held out."""
-    return shoal.Plan(shoal.FedEval(MODEL, vector), rounds=1, data=_schema(scale, "test"))
+    return shoal.Plan(shoal.FedEval(MODEL, vector), rounds=1, data=schema(scale, "test"))
 
 
-def _schema(scale: shoal.Standardizer, part: str) -> shoal.Schema:
+def schema(scale: shoal.Standardizer, part: str) -> shoal.Schema:
     return shoal.Schema(COLUMNS, "ill", classes=2, where={"set": part}, standardize=(scale.mean, scale.scale))
 
 
@@ -136,10 +148,16 @@ def simulated(found: Mapping[str, Columns], *, absent: Mapping[tuple[str, int], 
         def online(round: int, check: int) -> list[str]:
             return [site for site in found if site != (absent or {}).get((name, round))]
 
-        assert isinstance(plan.data, shoal.Schema)
-        clients = shoal.Population.from_clients({site: plan.data.columns(table) for site, table in found.items()})
         there = shoal.Availability(online=online)
-        result = shoal.simulate(plan, clients, seed=SEED, runtime="local", progress="off", availability=there)
+        result = shoal.simulate(
+            plan, population(found, plan), seed=SEED, runtime="local", progress="off", availability=there
+        )  # fmt: skip
         return result.state, dict(result.history.rows[-1])
 
     return ask
+
+
+def population(found: Mapping[str, Columns], plan: shoal.Plan) -> shoal.Population:
+    """What a plan asks for of the hospitals' tables."""
+    assert isinstance(plan.data, shoal.Schema)
+    return shoal.Population.from_clients({site: plan.data.columns(table) for site, table in found.items()})

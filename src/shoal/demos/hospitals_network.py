@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,17 @@ from shoal.client.identity import Home
 from shoal.client.ledger import Ledger
 from shoal.client.roster import FILE, write_roster
 from shoal.data.hospitals import HOSPITALS
-from shoal.demos.hospitals_deployed import RUNS, Found, read_table, simulated, study, tables, write_table
+from shoal.demos.hospitals_deployed import (
+    RUNS,
+    Columns,
+    Found,
+    Terms,
+    read_table,
+    simulated,
+    study,
+    tables,
+    write_table,
+)
 from shoal.demos.processes import Processes
 from shoal.store.faults import VARIABLE
 from shoal.wire.signing import public_key_of
@@ -107,6 +118,20 @@ def federate(
     one of them is killed once. `compiled` is a folder for JAX's compiled programs; `tell` hears what the server says.
     """
     killed = None if kill is None else Killed(kill, (rounds + 1) // 2)
+    terms = Terms(rounds, secure, KILLED_STAGE_S if killed else STAGE_S)
+    prepare(folder, secure=secure)
+    begin = time.perf_counter()
+    network = _found(over_network(folder, terms, killed=killed, compiled=compiled, tell=tell))
+    seconds = time.perf_counter() - begin
+    tell({"event": "simulating"})
+    found = study(simulated(held(folder), absent=killed.absent if killed else None), rounds, secure=secure)
+    return Deployed(
+        network, found, seconds, tuple(left(folder, name) for name in HOSPITALS), rounds, secure, killed
+    )  # fmt: skip
+
+
+def prepare(folder: Path, *, secure: bool) -> None:
+    """Gives each hospital its table and its policy; for secure sums also the others' keys."""
     for name, table in tables().items():
         site = folder / name
         site.mkdir(parents=True, exist_ok=True)
@@ -114,20 +139,11 @@ def federate(
         (site / "policy.toml").write_text(POLICY.format(privacy=MASKED if secure else PLAIN), "utf-8")
     if secure:
         _bring_keys(folder)
-    begin = time.perf_counter()
-    network = _over_network(folder, rounds, _stage_s(secure, killed), killed, compiled, tell)
-    seconds = time.perf_counter() - begin
-    tell({"event": "simulating"})
-    held = {name: read_table(folder / name / "patients.csv") for name in HOSPITALS}
-    found = study(simulated(held, absent=killed.absent if killed else None), rounds, secure=secure)
-    return Deployed(
-        network, found, seconds, tuple(left(folder, name) for name in HOSPITALS), rounds, secure, killed
-    )  # fmt: skip
 
 
-def _stage_s(secure: bool, killed: Killed | None) -> tuple[str, ...]:
-    """What the server is told of secure sums: nothing, or how long each stage is waited for."""
-    return (str(KILLED_STAGE_S if killed else STAGE_S),) if secure else ()
+def held(folder: Path) -> dict[str, Columns]:
+    """Each hospital's table, as its file has it."""
+    return {name: read_table(folder / name / "patients.csv") for name in HOSPITALS}
 
 
 def _bring_keys(folder: Path) -> None:
@@ -138,14 +154,16 @@ def _bring_keys(folder: Path) -> None:
         write_roster(home.folder / FILE, keys)
 
 
-def _over_network(
-    folder: Path, rounds: int, stage_s: tuple[str, ...], killed: Killed | None, compiled: str | None, tell: Tell
-) -> Found:
+def over_network(
+    folder: Path, terms: Terms, *, killed: Killed | None = None, compiled: str | None = None,
+    tell: Tell = lambda said: None,
+) -> dict[str, Any]:  # fmt: skip
+    """What the server finds, in what was prepared; a process that was killed is started again."""
     environment = {} if compiled is None else {"JAX_COMPILATION_CACHE_DIR": compiled}
     (folder / "server").mkdir(mode=0o700, exist_ok=True)
     with Processes(environment) as processes:
         processes.start(
-            "the server", "shoal.demos.hospitals_server", str(folder / "server"), str(rounds), *stage_s,
+            "the server", "shoal.demos.hospitals_server", str(folder / "server"), json.dumps(asdict(terms)),
             log=folder / "server" / "process.log",
         )  # fmt: skip
         ready: Mapping[str, Any] = {}
@@ -154,7 +172,7 @@ def _over_network(
             tell(said)
             match said["event"]:
                 case "found":
-                    return _found(said["found"])
+                    return said["found"]
                 case "ready":
                     ready = said
                     for name in HOSPITALS:

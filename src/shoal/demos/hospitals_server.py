@@ -1,7 +1,8 @@
-"""The demo's server as a process: `python -m shoal.demos.hospitals_server FOLDER ROUNDS [STAGE_S]`."""
+"""The demo's server as a process: `python -m shoal.demos.hospitals_server FOLDER TERMS`, the terms as JSON."""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from shoal.data.hospitals import HOSPITALS
-from shoal.demos.hospitals_deployed import SEED, THRESHOLD, study
+from shoal.demos.hospitals_deployed import SEED, THRESHOLD, Ask, Terms, study
+from shoal.demos.hospitals_private import learn
 from shoal.demos.processes import order, say, told
 from shoal.errors import RunError, StoppedError
 from shoal.plan import Plan
@@ -45,13 +47,12 @@ class Conductor:
         return call(coordinator.state(name)), view.history[-1].metrics
 
 
-def main(folder: Path, rounds: int, stage_s: float | None = None) -> None:
-    """Serves until its input ends: makes a token for the hospitals, then conducts the three runs.
+def main(folder: Path, terms: Terms) -> None:
+    """Serves until its input ends: makes a token for the hospitals, then conducts the runs.
 
-    With `stage_s` sums are secure, and whoever says nothing for so long is left out of one.
+    Whoever says nothing for `stage_s` is left out of a secure sum.
     """
-    secure = stage_s is not None
-    rules = Rules(at_least=THRESHOLD, wait_for=len(HOSPITALS), stage_s=stage_s) if secure else RULES
+    secure = Rules(at_least=THRESHOLD, wait_for=len(HOSPITALS), stage_s=terms.stage_s)
     ended = threading.Event()
     order(ended.set)
     log_to_file(folder)
@@ -61,12 +62,19 @@ def main(folder: Path, rounds: int, stage_s: float | None = None) -> None:
         assert federation.tls is not None
         say(event="ready", url=federation.url, authority=str(federation.tls.authority), token=token)
         try:
-            found = study(Conductor(federation, serving, ended, rules=rules).ask, rounds, secure=secure)
+            found = _found(Conductor(federation, serving, ended, rules=secure if terms.secure else RULES).ask, terms)
         except StoppedError:
             return
-        say(event="found", found=asdict(found))
+        say(event="found", found=found)
         ended.wait()
 
 
+def _found(ask: Ask, terms: Terms) -> dict[str, Any]:
+    """What the study finds: with an epsilon a model and nothing else."""
+    if terms.epsilon is None:
+        return asdict(study(ask, terms.rounds, secure=terms.secure))
+    return {"vector": learn(ask, terms)}
+
+
 if __name__ == "__main__":
-    told(lambda: main(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:])))
+    told(lambda: main(Path(sys.argv[1]), Terms(**json.loads(sys.argv[2]))))

@@ -25,7 +25,7 @@ NOTE = (
 def tables(study: Study) -> tuple[Table, Table, Table]:
     """Accuracy and AUC of every way to train; and every hospital judged by models that never saw it."""
     title = f"of models of heart disease on held-out patients, {study.seeds} splits, {study.rounds} rounds"
-    return _ways(study, "accuracy", f"Accuracy {title}"), _ways(study, "auc", f"AUC {title}"), _held_out(study)
+    return ways(study, "accuracy", f"Accuracy {title}"), ways(study, "auc", f"AUC {title}"), _held_out(study)
 
 
 def data(study: Study) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _color(way: str) -> str:
     return "#1f6f8b" if way.endswith(("standardised", "fine-tuned")) else "#c58b5a" if way == "federated" else "#a9b8c0"
 
 
-def _ways(study: Study, metric: str, title: str) -> Table:
+def ways(study: Study, metric: str, title: str) -> Table:
     """One metric of every way, over all patients and at each hospital."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("trained", no_wrap=True)
