@@ -33,10 +33,14 @@ if FLAGS is None:  # programs that tests start are compiled as users' are
     del os.environ["XLA_FLAGS"]
 else:
     os.environ["XLA_FLAGS"] = FLAGS
-# Processes that test at the same time, and the next run, take what one of them has compiled.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).with_name(".jax_cache")))
+# Processes that test at the same time, and the next run, take what one of them has compiled; so do programs that tests
+# start, and those keep Python's own bytecode, or each of them would parse all of Shoal again.
+COMPILED = str(Path(__file__).with_name(".jax_cache"))
+jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+os.environ |= {"JAX_COMPILATION_CACHE_DIR": COMPILED, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def is_as_shown(example: Example) -> str:

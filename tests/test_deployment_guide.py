@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import ssl
 import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter
@@ -16,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import shoal
+from shoal.cli.app import app
 from shoal.cli.study_file import load
 from shoal.client.ledger import Ledger
 from shoal.operator import Operator
@@ -167,8 +167,5 @@ def test_a_unit_is_one_of_systemds(tmp_path, name):
 def test_a_unit_asks_for_options_that_there_are(name):
     (line,) = re.findall(r"^ExecStart=\S+ (\w+) (.*)$", (ROOT / "deploy" / name).read_text("utf-8"), re.MULTILINE)
     command, options = line
-    known = subprocess.run(
-        [str(Path(sys.executable).parent / "shoal"), command, "--help"],
-        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"},
-    ).stdout  # fmt: skip
+    known = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     assert all(option in known for option in re.findall(r"--[a-z-]+", options))
