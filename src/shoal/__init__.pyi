@@ -58,6 +58,7 @@ from .optimizers import optimizer as optimizer
 from .optimizers import sgd as sgd
 from .optimizers import yogi as yogi
 from .plan import Plan as Plan
+from .privacy.budget import Budget as Budget
 from .privacy.recipe import private_mean as private_mean
 from .robust import Median as Median
 from .rounds import Rules as Rules

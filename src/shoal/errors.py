@@ -5,6 +5,7 @@
     │   ├── OrderError          the parts of an aggregation do not fit in the order given
     │   ├── SettingError        a number or a name outside what is allowed
     │   ├── UnsupportedError    a rule that this model or this runtime cannot run
+    │   ├── BudgetError         more is to be released of clients than their federation's budget leaves
     │   └── StudyFileError      a study file that cannot be used
     ├── DataError               data that is not as declared
     │   └── PackageError        a package of data that cannot be had, or is not the one that was pinned
@@ -48,6 +49,10 @@ class SettingError(PlanError, ValueError):
 
 class UnsupportedError(PlanError):
     """A rule that this model or this runtime cannot run."""
+
+
+class BudgetError(PlanError):
+    """More is to be released of clients than the budget of their federation leaves."""
 
 
 class StudyFileError(PlanError):

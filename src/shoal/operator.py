@@ -20,7 +20,7 @@ from shoal.client.tls import CONNECT_S, READ_S, checked_url, why_unreachable
 from shoal.errors import ServerError, SettingError
 from shoal.server.address import Address
 from shoal.server.routes import ROUTES, NewRun, NewToken, Token
-from shoal.server.views import ClientView, RunView, TokenView
+from shoal.server.views import ClientView, LedgerView, RunView, TokenView
 from shoal.whole_file import written
 from shoal.wire.messages import Problem
 
@@ -97,6 +97,10 @@ class Operator:
     def command(self, run: str, what: Literal["pause", "resume", "cancel"]) -> RunView:
         """The run, after it was paused, resumed or cancelled."""
         return self._asked(what, run)
+
+    def ledger(self) -> LedgerView:
+        """What the runs have released of clients under noise, and the budget of all of them together."""
+        return self._asked("ledger")
 
     def clients(self) -> list[ClientView]:
         """All clients, by name."""

@@ -269,8 +269,7 @@ class Cluster:
             check_rows(store, PLANS[self.plan].rounds)
             (row,) = store.read("runs")
             stored = stored_of(row)
-            (known,) = store.read("federation")
-        owner = f"{known['name']} since {known['created']}"
+            owner = owner_of(store)
         blobs = open_blobs(self.blobs, folder=self.folder / "server" / "blobs", owner=owner)
         state = blobs.read(blob_id(stored[0]), offset=0, length=stored[0].size_bytes)
         model = closing.model_of(PLANS[self.plan].algorithm, SEED, state)
@@ -288,6 +287,12 @@ class Cluster:
             yield store
         finally:
             store.close()
+
+
+def owner_of(store: Store) -> str:
+    """Whose blobs those beside a store are."""
+    (known,) = store.read("federation")
+    return f"{known['name']} since {known['created']}"
 
 
 def check_rows(store: Store, rounds: int) -> None:

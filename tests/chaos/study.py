@@ -16,6 +16,7 @@ SITES = classification(sizes=(16, 16, 16))  # of one size, so that a turn is com
 SPARSE = shoal.Remember(shoal.TopK(0.4)) >> shoal.PlainSum() >> shoal.Mean()
 CLIPPED = shoal.Clip(0.5) >> shoal.PlainSum() >> shoal.Mean()
 MASKED = shoal.Clip(0.5) >> shoal.Quantize(1e-3) >> shoal.SecureSum(threshold=3) >> shoal.Mean()
+NOISED = shoal.Clip(0.5) >> shoal.PlainSum() >> shoal.Gaussian(4.0, clients=3)
 BAD = ("bad-bytes", "bad-dtype", "bad-nan", "bad-shape", "bad-weight")
 """Clients that take part in the plan "besieged", and send what is in their names."""
 
@@ -29,6 +30,7 @@ PLANS = {
     "long": _plan(models.logistic(4), SPARSE, 12),
     "large": _plan(models.mlp(4, hidden=(600, 600)), CLIPPED, 3),  # its results are too large for messages
     "masked": _plan(models.logistic(4), MASKED, 6),
+    "noised": _plan(models.logistic(4), NOISED, 4),
     "besieged": _plan(models.logistic(4), CLIPPED, 1),
 }
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import shoal
-from tests.chaos.harness import Cluster
+from shoal.server.records import stored_of
+from shoal.store.blob_store import open_blobs
+from shoal.wire.blobs import blob_id
+from tests.chaos.harness import Cluster, check_rows, owner_of
 
 POINTS = (
     "commit-before", "commit-after", "blob-before", "blob-after", "effects-before", "effects-after", "result-on-disk",
@@ -19,6 +24,8 @@ POINTS = (
 """Where a server can be killed by the environment: before and after each step that makes something durable."""
 MASKED_POINTS = ("secure-message", "secure-stage")
 """Further ones in rounds of a plan with a secure sum: a message is asked to be made durable; the end of a stage is."""
+NOISED_POINTS = ("release-before", "release-recorded")
+"""Further ones in rounds of a plan with noise: before the ledger has the release, and before the noise is drawn."""
 
 
 def test_every_point_of_the_server_is_tried():
@@ -29,7 +36,7 @@ def test_every_point_of_the_server_is_tried():
         for file in (sources / part).glob("*.py")
         for name in re.findall(r'\bpoint\("([^"]+)"\)', file.read_text())
     }
-    assert found == {*POINTS, *MASKED_POINTS}
+    assert found == {*POINTS, *MASKED_POINTS, *NOISED_POINTS}
 
 
 @pytest.mark.slow
@@ -52,6 +59,30 @@ def test_a_server_killed_in_every_stage_of_secure_sums_goes_on_with_their_sessio
         (run,) = store.read("runs")
         history = store.read("rounds", run=run["id"])
         assert [row["attempt"] for row in history] == [0] * len(history)  # no session was begun in another's place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["noised"], indirect=True)
+def test_a_server_killed_around_a_release_has_it_in_the_ledger_and_draws_other_noise(cluster):
+    cluster.join()
+    rows, left = list[dict[str, Any]](), set[str]()
+    for point in ("release-before", "release-recorded", "model-on-disk", "round-closed", "release-before"):
+        assert cluster.serve(f"{point}:1").ended(within_s=240) == -signal.SIGKILL
+        with cluster.opened() as store:
+            (run,), before, rows = store.read("runs"), rows, store.read("ledger")
+            blobs = open_blobs(cluster.blobs, folder=cluster.folder / "server" / "blobs", owner=owner_of(store))
+        assert rows[: len(before)] == before
+        assert {row["round"] for row in rows} >= set(range(run["round"]))  # whatever is released is in it
+        if point == "round-closed":  # of the round that had a model already, with noise that went with its process
+            assert left and blob_id(stored_of(run)[0]) not in left
+        left = set(blobs.ids()) if point == "model-on-disk" else left
+    cluster.serve()
+    cluster.wait_over()
+    assert cluster.server.stop() == 0
+    with cluster.opened() as store:
+        assert store.read("ledger")[: len(rows)] == rows
+        assert [row["round"] for row in store.read("ledger")] == [0, 0, 0, 1, 2, 3]  # twice a process died after it
+        check_rows(store, 4)
 
 
 @pytest.mark.slow

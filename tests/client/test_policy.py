@@ -29,7 +29,17 @@ MASKED = shoal.Plan(
     ),
     rounds=3,
 )
-PLANS = (FREE, CLIPPED, MASKED)
+NOISED = shoal.Plan(
+    shoal.FedAvg(
+        shoal.models.logistic(13),
+        aggregation=shoal.Clip(1.0) >> shoal.PlainSum() >> shoal.Gaussian(2.0, clients=10),
+    ),
+    rounds=3,
+    cohort=shoal.Poisson(0.01),  # of which a site can claim nothing
+)
+NOISED_SPENDS = 4.1518
+"""At delta 1e-6, by the closed form for normal noise of 2 / sqrt(3) (Balle and Wang 2018, theorem 8)."""
+PLANS = (FREE, CLIPPED, MASKED, NOISED)
 
 
 def info(plan=FREE, name="heart-2026", run="r1", minimum_cohort=3, digest=None):
@@ -172,8 +182,17 @@ def test_a_plan_is_judged_by_what_it_is_and_not_by_the_digest_that_is_told():
         ({"secure_sum": True}, MASKED, ""),
         ({"minimum_cohort": 3, "minimum_threshold": 1.0}, MASKED, ""),
         ({"minimum_cohort": 4}, MASKED, "minimum_cohort is 4, and rounds of this run may close with 3"),
-        ({"minimum_noise_multiplier": 0.1}, CLIPPED, "simulates noise"),
-        ({"maximum_epsilon": 1e9}, CLIPPED, "no epsilon is finite"),
+        ({"minimum_noise_multiplier": 0.1}, CLIPPED, "minimum_noise_multiplier: no noise is added before"),
+        (
+            {"minimum_noise_multiplier": 2.1},
+            NOISED,
+            "is 2.1, and the noise of this plan has 2",
+        ),
+        ({"minimum_noise_multiplier": 2.0}, NOISED, ""),
+        ({"maximum_epsilon": 1e9}, CLIPPED, "maximum_epsilon: no noise is added before"),
+        ({"maximum_epsilon": NOISED_SPENDS * 0.999}, NOISED, "at delta 1e-06, and this plan gives away"),
+        ({"maximum_epsilon": NOISED_SPENDS * 1.001}, NOISED, ""),
+        ({"maximum_epsilon": NOISED_SPENDS * 1.001, "epsilon_delta": 1e-7}, NOISED, "at delta 1e-07, and this plan"),
         ({"rounds_a_day": 5}, FREE, "rounds_a_day is 5, and so many were done today"),
         ({"rounds_a_day": 6}, FREE, ""),
         ({"runs": 2}, FREE, "runs is 2, and this would be another one"),
@@ -292,6 +311,7 @@ STRICTER = {
     "minimum_threshold": [(None, 0.75), (0.75, 1.0)],
     "minimum_noise_multiplier": [(None, 0.1), (0.1, 2.0)],
     "maximum_epsilon": [(None, 8.0), (8.0, 1.0)],
+    "epsilon_delta": [(1e-4, 1e-6), (1e-6, 1e-9)],
     "rounds_a_day": [(None, 6), (6, 0)],
     "runs": [(None, 2), (2, 0)],
     "hours": [

@@ -13,7 +13,7 @@ from typing import Any
 from shoal.errors import ServerError, UnsupportedError
 from shoal.rounds.rules import Rules
 from shoal.server.coordination import Command, Known
-from shoal.server.views import ClientView, RunView
+from shoal.server.views import ClientView, LedgerView, RunView
 from shoal.store.blobs import Blobs
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store
@@ -153,6 +153,9 @@ class Here:
             if run in (view.id, view.name):
                 return view
         raise ServerError(f"there is no run {run}", code="run-unknown")
+
+    def ledger(self) -> LedgerView:
+        return LedgerView()
 
     async def model(self, run: str) -> Path:
         self.run(run)

@@ -1,4 +1,5 @@
-"""`shoal privacy study.py`: what a study gives away of one client, by rounds and by noise; what an epsilon takes."""
+"""`shoal privacy`: what a study gives away of one client, by rounds and by noise, and what an epsilon takes; or with
+`--ledger` what a server's runs have given away."""
 
 from __future__ import annotations
 
@@ -10,15 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from shoal.cli import privacy_picture
+from shoal.cli.operating import FOLDER, Folder, Server, TokenFile, Trusted, connect
 from shoal.cli.picture import check_picture
+from shoal.cli.spent import DELTA, show_ledger
 from shoal.cli.study_file import load
 from shoal.cli.tables import show
 from shoal.data import Population
+from shoal.errors import SettingError
 from shoal.privacy import Releases, Spent, noise_multiplier, rounds_for, spent
 
-Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan.")]
+Study = Annotated[Path | None, typer.Argument(help="A Python file that defines a plan.")]
 Epsilon = Annotated[float | None, typer.Option(help="Also say how much noise and how many rounds this epsilon takes.")]
-Delta = Annotated[float, typer.Option(help="Less than one over the number of clients.")]
+Delta = Annotated[float | None, typer.Option(help="Less than one over the number of clients; 1e-6 if not said.")]
 Clients = Annotated[int | None, typer.Option(help="The size of the population; the study's own unless said.")]
 Colluding = Annotated[int, typer.Option(help="How many clients tell the server their share of the noise.")]
 
@@ -26,13 +30,25 @@ _NOISES = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 
 def command(
-    study: Study, epsilon: Epsilon = None, delta: Delta = 1e-6, clients: Clients = None, colluding: Colluding = 0,
+    study: Study = None, epsilon: Epsilon = None, delta: Delta = None, clients: Clients = None,
+    colluding: Colluding = 0,
     png: Annotated[Path | None, typer.Option(help="Also save a picture of both tables here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    ledger: Annotated[bool, typer.Option("--ledger", help="What a server's runs gave away, and its budget.")] = False,
+    folder: Folder = FOLDER, server: Server = None, token_file: TokenFile = None, ca: Trusted = None,
 ) -> None:  # fmt: skip
-    """Print what a study's plan gives away of one client: epsilon at delta, by rounds and by noise."""
+    """Print what a study's plan gives away of one client, or with --ledger what a server's runs did."""
+    if ledger:
+        if study is not None or epsilon is not None:
+            raise SettingError("--ledger is of a server's runs, not of a study: leave the study and --epsilon out")
+        with connect(folder, server, token_file, ca) as operator:
+            show_ledger(operator, delta=delta, as_json=as_json)
+        return
+    if study is None:
+        raise SettingError("name a study file, as in  shoal privacy study.py, or ask a server with --ledger")
     if png is not None:
         check_picture(png)
+    delta = DELTA if delta is None else delta
     found = load(study)
     if clients is None and isinstance(found.population, Population):
         clients = len(found.population)

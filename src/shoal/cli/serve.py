@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from shoal.cli.study_file import StudyFile, load
 from shoal.cli.tables import print_json
 from shoal.errors import SettingError
 from shoal.plan import Plan
+from shoal.privacy.budget import Budget
 from shoal.rounds.rules import Rules
 from shoal.server import logs
 from shoal.server.federation import Federation, log_to_file
@@ -39,6 +41,9 @@ Deadline = Annotated[str | None, typer.Option(help="How long a round may take: 9
 Over = Annotated[float | None, typer.Option(help="Ask so many times the cohort, and close with the first that come.")]
 Buffer = Annotated[int | None, typer.Option(min=1, help="No rounds: a new model after so many contributions.")]
 Seed = Annotated[int | None, typer.Option(help="Decides first model and cohorts, as in a simulation; else drawn.")]
+Epsilon = Annotated[
+    float | None, typer.Option(help="The budget of all runs together: what they may give away of one client. Kept.")
+]
 Hosts = Annotated[
     list[str] | None, typer.Option("--public-host", help="A name by which clients call this machine. May be repeated.")
 ]
@@ -56,6 +61,8 @@ def command(
     until_done: Annotated[bool, typer.Option("--until-done", help="End when the run has.")] = False,
     folder: Annotated[Path, typer.Option(help="Where everything is kept; the same folder goes on.")] = FOLDER,
     federation: Annotated[str | None, typer.Option(help="The federation's name, said once.")] = None,
+    epsilon: Epsilon = None,
+    delta: Annotated[float | None, typer.Option(help="Goes with --epsilon: under one over the clients.")] = None,
     store: Annotated[str | None, typer.Option(help="A store's URL, such as postgresql://user@host/shoal.")] = None,
     blobs: Annotated[str | None, typer.Option(help="Where models lie, such as s3://bucket/prefix.")] = None,
     host: Annotated[str, typer.Option(help="The address to serve at; 0.0.0.0 for every one.")] = "127.0.0.1",
@@ -76,6 +83,7 @@ def command(
     server = Federation.at(
         folder, name=federation, store=store, blobs=blobs, host=host, port=port, hosts=public_host or (),
         certificate=cert, key=key, insecure=insecure, plans=() if found is None else (found.plan,),
+        budget=_budget(epsilon, delta),
     )  # fmt: skip
     if log_json:
         logs.to_stream()
@@ -106,6 +114,15 @@ def _rules(
     return Rules(**{"at_least": fewest(plan), **given}) if given else None
 
 
+def _budget(epsilon: float | None, delta: float | None) -> Budget | None:
+    """The budget that was said; None if none was."""
+    if epsilon is None and delta is None:
+        return None
+    if epsilon is None or delta is None:
+        raise SettingError("a budget is an epsilon at a delta: say both, as in  --epsilon 8 --delta 1e-6")
+    return Budget(epsilon, delta)
+
+
 def _begun(
     serving: Serving, server: Federation, study: StudyFile, *, name: str | None, rules: Rules | None, seed: int | None
 ) -> str:
@@ -122,6 +139,7 @@ def _tell(server: Federation, run: str | None, study: StudyFile | None, *, as_js
         print_json({
             "federation": name, "url": server.url, "folder": str(server.folder), "run": run, "fingerprint": fingerprint,
             "authority": None if authority is None else str(authority),
+            "budget": None if server.budget is None else asdict(server.budget),
         })  # fmt: skip
         sys.stdout.flush()
         return
@@ -130,6 +148,8 @@ def _tell(server: Federation, run: str | None, study: StudyFile | None, *, as_js
         lines += [("authority", f"{authority}"), ("fingerprint", f"{fingerprint} (SHA-256)")]
     if study is not None:
         lines.append(("plan", study.plan.digest()))
+    if server.budget is not None:
+        lines.append(("budget", f"{server.budget} for all runs together; shoal privacy --ledger says what is spent"))
     for word, text in lines:
         typer.echo(f"{word:<13}{text}", err=True)
     trust = f" --fingerprint {fingerprint.replace(':', '').lower()}" if fingerprint else ""

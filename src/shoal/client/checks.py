@@ -36,6 +36,11 @@ def fraction(name: str, value: Any) -> float:
     return number(value, f"{name} is a number over 0 and at most 1", lambda v: 0 < v <= 1)
 
 
+def probability(name: str, value: Any) -> float:
+    """A number over 0 and under 1."""
+    return number(value, f"{name} is a number over 0 and under 1", lambda v: 0 < v < 1)
+
+
 def window(name: str, value: Any) -> str:
     """A time of day to another, as HH:MM-HH:MM."""
     if not isinstance(value, str) or not re.fullmatch(rf"{_TIME}-({_TIME}|24:00)", value) or value[:5] == value[6:]:

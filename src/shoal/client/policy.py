@@ -15,8 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shoal.client.checks import DAYS, allowed, days, flag, fraction, more_than_zero, some, window
-from shoal.errors import PolicyError, SettingError
+from shoal.client.checks import DAYS, allowed, days, flag, fraction, more_than_zero, probability, some, window
+from shoal.errors import MissingExtraError, PolicyError, SettingError
 from shoal.secure.terms import Demand
 from shoal.settings import settle
 from shoal.wire.messages import RunInfo
@@ -28,7 +28,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[[str, Any], Any]]] = {
     "plans": {"allow": allowed, "require_study_file": flag},
     "privacy": {
         "minimum_cohort": some, "clip_required": flag, "secure_sum": flag, "minimum_threshold": fraction,
-        "minimum_noise_multiplier": more_than_zero, "maximum_epsilon": more_than_zero,
+        "minimum_noise_multiplier": more_than_zero, "maximum_epsilon": more_than_zero, "epsilon_delta": probability,
     },
     "limits": {
         "rounds_a_day": some, "runs": some, "hours": window, "days": days, "maximum_upload_bytes": some,
@@ -54,6 +54,7 @@ class Policy:
     minimum_threshold: float | None = field(default=None, kw_only=True)
     minimum_noise_multiplier: float | None = field(default=None, kw_only=True)
     maximum_epsilon: float | None = field(default=None, kw_only=True)
+    epsilon_delta: float = field(default=1e-6, kw_only=True)
     rounds_a_day: int | None = field(default=None, kw_only=True)
     runs: int | None = field(default=None, kw_only=True)
     hours: str | None = field(default=None, kw_only=True)
@@ -230,10 +231,31 @@ def _of_privacy(policy: Policy, plan: Plan, info: RunInfo, past: Past) -> Iterat
         yield from _of_keys(aggregation.threshold, policy.demand, past.sites)
     elif policy.secure_sum:
         yield f"secure_sum: in this plan the server sees each contribution by itself ({aggregation.meeting})"
-    if policy.minimum_noise_multiplier is not None:
-        yield "minimum_noise_multiplier: this version of Shoal simulates noise, and has none that protects a site"
-    if policy.maximum_epsilon is not None:
-        yield "maximum_epsilon: this version of Shoal has no noise that protects a site, so no epsilon is finite"
+    yield from _of_noise(policy, plan)
+
+
+def _of_noise(policy: Policy, plan: Plan) -> Iterator[str]:
+    """What is asked of the noise that the server says it adds, if this site counts as being in each round."""
+    asked = [name for name in ("minimum_noise_multiplier", "maximum_epsilon") if getattr(policy, name) is not None]
+    if not asked:
+        return
+    from shoal.privacy import spent  # with plans comes JAX, and whoever only reads a ledger waits for neither
+    from shoal.privacy.budget import served
+
+    try:
+        releases = served(plan)
+        epsilon = None if policy.maximum_epsilon is None else spent(releases, delta=policy.epsilon_delta).epsilon
+    except (SettingError, MissingExtraError) as error:
+        yield f"{' and '.join(asked)}: {error}"
+        return
+    least, most = policy.minimum_noise_multiplier, policy.maximum_epsilon
+    if least is not None and releases.multiplier < least:
+        yield f"minimum_noise_multiplier is {least:g}, and the noise of this plan has {releases.multiplier:g}"
+    if epsilon is not None and most is not None and epsilon > most:
+        yield (
+            f"maximum_epsilon is {most:g} at delta {policy.epsilon_delta:g}, and this plan gives away {epsilon:.4g} of "
+            "a site that is in each of its rounds"
+        )
 
 
 def _of_keys(threshold: int, demand: Demand, sites: frozenset[str]) -> Iterator[str]:

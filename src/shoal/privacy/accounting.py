@@ -12,7 +12,7 @@ from shoal.cohort import Everyone, Fixed, Fraction, Poisson
 from shoal.errors import SettingError
 from shoal.extras import needed
 from shoal.privacy import skellam
-from shoal.privacy.releases import Releases
+from shoal.privacy.releases import Releases, Whoever
 
 Accountant = Literal["PLD", "RDP"]
 Losses = Callable[..., tuple[float, str]]
@@ -21,8 +21,8 @@ ADDED_OR_REMOVED = "one client, with all its data, added or removed"
 REPLACED = "one client, with all its data, replaced by another"
 ZEROED = "one client's contributions replaced by zeros"
 
-# From here on no epsilon means anything, and a distribution of privacy losses would fill the memory.
-_HOPELESS = 50.0
+HOPELESS = 50.0
+"""From here on no epsilon means anything, and a distribution of privacy losses would fill the memory."""
 # The part of delta that is set aside for the rounds in which one client decides whether a sum is released at all.
 _SET_ASIDE = 1e-3
 _ORDERS = (*range(2, 33), 40, 48, 64, 96, 128, 256, 512, 1024)
@@ -55,7 +55,8 @@ class Spent:
             return
         yield "epsilon", f"{self.epsilon:.4g} at delta {self.delta:g}"
         yield "between", f"runs that differ in this: {self.relation}"
-        yield "noise", f"{self.noise_multiplier:.6g} times what one client, added or removed, moves the sum by"
+        if self.noise_multiplier is not None:
+            yield "noise", f"{self.noise_multiplier:.6g} times what one client, added or removed, moves the sum by"
         yield "sampling", self.sampling
         yield "events", f"{self.events}, added up by {self.accountant}"
 
@@ -82,6 +83,9 @@ def price(
             return _poisson(releases, rate, clients, delta, losses)
         case Fixed() | Fraction():
             return _fixed(releases, delta, clients)
+        case Whoever():
+            sampling = f"{cohort}, and the server knows who: no amplification is claimed"
+            return _composed(releases, delta, losses, ZEROED, sampling)
         case _:
             sampling = f"{cohort}, which the accountant does not know: no amplification is claimed"
             return _composed(releases, delta, losses, ZEROED, sampling)
@@ -169,7 +173,7 @@ def normal(
     if rate < 1:
         event = dp.PoissonSampledDpEvent(rate, event)
     bound = float(rdp.RdpAccountant().compose(event, rounds).get_epsilon(delta))
-    if accountant == "RDP" or bound > _HOPELESS:
+    if accountant == "RDP" or bound > HOPELESS:
         return bound, "RDP"
     grain *= max(1.0, (0.5 / multiplier) ** 2)  # with little noise losses are large, and so would their number be
     losses = needed("dp_accounting.pld", "dp").PLDAccountant(value_discretization_interval=grain)

@@ -8,8 +8,9 @@ from typing import Any
 
 from shoal.aggregation import DiscreteGaussian, Gaussian, Over
 from shoal.aggregation.step import Adapts
-from shoal.cohort import sampler
+from shoal.cohort import Everyone, sampler
 from shoal.errors import SettingError
+from shoal.key import Key
 from shoal.plan import Plan
 from shoal.settings import number, settle, whole
 from shoal.steps import AdaptiveClip, NoiseShare
@@ -25,6 +26,22 @@ class Shared:
     at_least: int
     norm: float
     size: int
+
+
+@dataclass(frozen=True)
+class Whoever:
+    """The cohorts of a server: whoever is there. It knows who, so a client counts as being in each of them."""
+
+    def draw(self, key: Key, population: int) -> Any:
+        """All positions."""
+        return Everyone().draw(key, population)
+
+    def most(self, population: int) -> int:
+        """The population."""
+        return population
+
+    def __str__(self) -> str:
+        return "whoever is there"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from shoal.errors import SettingError
 from shoal.rounds.events import Abandoned, Close, Effect, Issued, Opened, Settled, TaskStatus
-from shoal.rounds.machine import Machine
+from shoal.rounds.machine import Machine, WhyNot, nothing
 from shoal.rounds.rules import Rules, staleness_weight
 from shoal.rounds.snapshot import Snapshot
 
@@ -31,10 +31,11 @@ class BufferedMachine(Machine):
     the rules have no buffer.
     """
 
-    def __init__(self, name: str, *, rules: Rules, rounds: int) -> None:
+    def __init__(self, name: str, *, rules: Rules, rounds: int, why_not: WhyNot = nothing) -> None:
         if rules.buffer is None:
             raise SettingError("a run without rounds has a buffer: Rules(buffer=10), not Rules(buffer=None)")
-        super().__init__(name, rules=rules, rounds=rounds, wanted=rules.wait_for or rules.at_least)
+        wanted = rules.wait_for or rules.at_least
+        super().__init__(name, rules=rules, rounds=rounds, wanted=wanted, why_not=why_not)
         self._size = rules.buffer
         self._ready: OrderedDict[str, None] = OrderedDict()  # those there that may be asked now
         self._making = False  # a model is asked for, or made
@@ -205,6 +206,9 @@ class BufferedMachine(Machine):
         elif self.status == "pausing":
             yield from self._settle_all("cancelled", "the run was paused")
             yield from self._became("paused", self.reason)
+        elif why := self._why_not():
+            yield from self._settle_all("cancelled", why)
+            yield from self._became("failed", why)
         else:
             yield self._opened()
 

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from shoal.rounds import events
 from shoal.rounds.events import Became, Effect, Event, Status, TaskStatus
 from shoal.rounds.rules import Rules
 from shoal.rounds.snapshot import Snapshot
 
+WhyNot = Callable[[], str]
+"""Why a run must not go on, as a sentence; "" if it may."""
+
+
+def nothing() -> str:
+    """Nothing stands against it."""
+    return ""
+
 
 class Machine(ABC):
     """Takes events, gives effects; the same events at the same times give the same effects.
 
     Names of tasks are `name`, round, attempt and position. A run begins with `restore` of an empty Snapshot. `wanted`
-    clients must be there before it opens, unless its patience is over.
+    clients must be there before it opens, unless its patience is over. `why_not` is asked before it opens: a sentence,
+    with which the run fails in place of opening, or "".
     """
 
-    def __init__(self, name: str, *, rules: Rules, rounds: int, wanted: int) -> None:
+    def __init__(self, name: str, *, rules: Rules, rounds: int, wanted: int, why_not: WhyNot = nothing) -> None:
         self._name, self._rules, self._rounds, self.wanted = name, rules, rounds, wanted
+        self._why_not = why_not
         self.status: Status = "waiting"
         self.reason = ""
         self.round = 0
@@ -89,7 +99,8 @@ class Machine(ABC):
             self._since = now
         patient = now < self._since + self._rules.patience_s
         if len(self._there) >= (self.wanted if patient else self._rules.at_least):
-            yield from self._open(now)
+            why = self._why_not()
+            yield from self._became("failed", why) if why else self._open(now)
         elif not patient:
             names = ", ".join(sorted(self._there)[:5]) or "nobody"
             waited = f"waited {self._rules.patience_s:g} s for {self._rules.at_least} clients; there: {names}"

@@ -11,7 +11,7 @@ import numpy as np
 from shoal.cohort import Fixed, Sampler
 from shoal.key import Key
 from shoal.rounds.events import Abandoned, Close, Effect, Issued, Opened, Settled, TaskStatus
-from shoal.rounds.machine import Machine
+from shoal.rounds.machine import Machine, WhyNot, nothing
 from shoal.rounds.rules import Rules
 from shoal.rounds.snapshot import Snapshot
 
@@ -29,9 +29,11 @@ class RunMachine(Machine):
     where everybody is, it is that of a simulation. SettingError if no cohort could have `at_least` clients.
     """
 
-    def __init__(self, name: str, *, rules: Rules, sampler: Sampler, rounds: int, key: Key) -> None:
+    def __init__(
+        self, name: str, *, rules: Rules, sampler: Sampler, rounds: int, key: Key, why_not: WhyNot = nothing
+    ) -> None:
         rules.check(sampler)
-        super().__init__(name, rules=rules, rounds=rounds, wanted=rules.opens_with(sampler))
+        super().__init__(name, rules=rules, rounds=rounds, wanted=rules.opens_with(sampler), why_not=why_not)
         self._sampler, self._key = sampler, key
         self._deadline = 0.0
         self._cohort: int | None = None  # of the open round; None: none is open

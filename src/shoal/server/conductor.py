@@ -78,7 +78,7 @@ class Conductor:
         self._step = self._life = self._failures = 0
         self._ready = False
         self._timer: asyncio.TimerHandle | None = None
-        self._machine = machine_of(self.facts)
+        self._machine = machine_of(self.facts, services)
 
     # what the coordinator asks
 
@@ -91,6 +91,11 @@ class Conductor:
     def round(self) -> int:
         """How many rounds are closed."""
         return self._machine.round
+
+    @property
+    def left(self) -> int:
+        """How many rounds are still planned."""
+        return self.facts.plan.rounds - self.round
 
     @property
     def there(self) -> frozenset[str]:
@@ -346,7 +351,7 @@ class Conductor:
         self._counted = {row["id"]: manifest_of_row(row) for row in record.rows if row["status"] == "counted"}
         self._tasks.clear()
         self._seen = set()
-        self._machine = machine_of(self.facts)
+        self._machine = machine_of(self.facts, services)
         self._ready = True
         services.let_go(*over)
         await self._go_on_from(record)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from shoal.plan import Plan
 from shoal.rounds.rules import Rules
-from shoal.server.views import ClientView, RunView
+from shoal.server.views import ClientView, LedgerView, RunView
 from shoal.store.blob_store import BlobStore
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store
@@ -121,6 +121,10 @@ class Coordination(Protocol):
 
     def run(self, run: str) -> RunView:
         """A run by id or name, with its history."""
+        ...
+
+    def ledger(self) -> LedgerView:
+        """What the runs have released, and the budget of all of them together."""
         ...
 
     async def model(self, run: str) -> Path:

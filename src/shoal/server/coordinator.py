@@ -16,6 +16,7 @@ import msgspec
 
 from shoal.errors import ConflictError, ServerError, ShoalError, StoreError
 from shoal.plan import Plan
+from shoal.privacy.budget import Budget
 from shoal.rounds.rules import Rules
 from shoal.server import closing, logs
 from shoal.server.conductor import Conductor
@@ -24,7 +25,7 @@ from shoal.server.records import RunFacts, Stored, stored_of
 from shoal.server.roster import Roster
 from shoal.server.secure_run import check_secure, fewest
 from shoal.server.services import Services
-from shoal.server.views import ClientView, RoundView, RunView
+from shoal.server.views import ClientView, LedgerView, RoundView, RunView, round_view
 from shoal.store.blob_store import BlobStore
 from shoal.store.incoming import Incoming
 from shoal.store.store import Store, Write
@@ -67,11 +68,13 @@ class _Presence:
 class Coordinator:
     """Everything that clients and operators ask of a server, without HTTP."""
 
-    def __init__(self, store: Store, blobs: BlobStore, *, federation: str) -> None:
+    def __init__(
+        self, store: Store, blobs: BlobStore, *, federation: str, budget: Budget | None = None
+    ) -> None:  # fmt: skip
         self.store, self.blobs, self.federation = store, blobs, federation
         self.boot = secrets.token_hex(8)
         self._services = Services(
-            store, blobs, self._wake, self._wake_all, self._changed, self._needed, federation, self._keys
+            store, blobs, self._wake, self._wake_all, self._changed, self._needed, federation, self._keys, budget
         )
         self._audit = self._services.audit
         self._runs: dict[str, Conductor] = {}
@@ -83,6 +86,11 @@ class Coordinator:
         self._draining = False
         self._ended = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def budget(self) -> Budget | None:
+        """What all runs together may give away of one client."""
+        return self._services.budget
 
     @property
     def draining(self) -> bool:
@@ -228,13 +236,15 @@ class Coordinator:
     async def submit(
         self, plan: Plan | bytes, *, name: str, rules: Rules | None = None, seed: int | None = None
     ) -> str:
-        """Begins a run; its id. PlanError if it cannot be deployed."""
+        """Begins a run; its id. PlanError if it cannot be deployed, a BudgetError if it would overspend."""
         plan = rebuilt(plan) if isinstance(plan, bytes) else plan
         rules = rules or Rules(at_least=fewest(plan))
         check_deployable(plan.algorithm)
         check_secure(plan, rules)
         if rules.buffer is not None:
             closing.check_buffered(plan)
+        open_runs = [(c.facts.plan, c.left) for c in self._runs.values() if c.status in ACTIVE]
+        await self._services.thread(self._services.spending.check, plan, open_runs)
         if any(conductor.facts.name == name for conductor in self._runs.values()):
             raise ServerError(f"there is a run called {name}: choose another name", code="name-taken")
         run = secrets.token_hex(6)
@@ -276,10 +286,14 @@ class Coordinator:
         """All runs, the newest first, without their histories."""
         return [self._view(row, ()) for row in sorted(self.store.read("runs"), key=lambda row: -row["created"])]
 
+    def ledger(self) -> LedgerView:
+        """What the runs have released, and the budget of all of them together."""
+        return self._services.spending.view()
+
     def run(self, run: str) -> RunView:
         """A run by its id or its name, with its history."""
         row = self._row(run)
-        return self._view(row, tuple(_round_view(found) for found in self.store.read("rounds", run=row["id"])))
+        return self._view(row, tuple(round_view(found) for found in self.store.read("rounds", run=row["id"])))
 
     def clients(self) -> list[ClientView]:
         """All clients, by name."""
@@ -404,11 +418,3 @@ class Coordinator:
                     del self._there[name]
                     for conductor in self._runs.values():
                         conductor.gone(name)
-
-
-def _round_view(row: Mapping[str, Any]) -> RoundView:
-    return RoundView(
-        round=row["round"], attempt=row["attempt"], status=row["status"], cohort=row["cohort"], opened=row["opened"],
-        closed=row["closed"], clients=row["clients"], metrics=json.loads(row["metrics"] or "{}"),
-        rejected=json.loads(row["rejected"] or "{}"), reason=row["reason"] or "",
-    )  # fmt: skip

@@ -30,10 +30,11 @@ class Ended:
 async def ended(
     services: Services, facts: RunFacts, kept: Kept, *, round: int, attempt: int, tasks: Sequence[str], adds: Adds
 ) -> Ended:
-    """Makes the next model of the contributions of these tasks."""
+    """Makes the next model of the contributions of these tasks. Its noise is drawn when the ledger has its release."""
     algorithm, model, seed = facts.plan.algorithm, kept.model, facts.seed
     rows = await services.thread(lambda: _rows(services, facts, round, attempt))
     total = await adds([rows[task] for task in tasks])
+    await services.spending.record(facts.plan, run=facts.run, round=round, attempt=attempt, time=services.wall())
     outcome = await services.thread(lambda: closing.close(algorithm, model, total, seed=seed, round=round))
     made = await kept.keep(outcome.model)
     remembered = outcome.released and closing.remembers(algorithm)

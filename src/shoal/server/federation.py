@@ -18,10 +18,12 @@ import msgspec
 
 from shoal.errors import SettingError
 from shoal.plan import Plan
+from shoal.privacy.budget import Budget
 from shoal.rounds.rules import Rules
 from shoal.server import logs
 from shoal.server.address import Address
 from shoal.server.app import App
+from shoal.server.audit import audit_writes
 from shoal.server.certificates import Tls, development_certificates, given_certificate
 from shoal.server.coordinator import Coordinator
 from shoal.server.limits import Limits
@@ -75,14 +77,16 @@ class Federation:
         insecure: bool = False,
         plans: Sequence[Plan] = (),
         limits: Limits | None = None,
+        budget: Budget | None = None,
         drain_s: float = 30.0,
     ) -> Federation:
         """The server of a folder, which is made if it is not there; what was begun in it goes on.
 
         `store` is the folder's `store.sqlite`, or a URL (`open_store`), and `blobs` its `blobs`, or a URL
         (`open_blobs`). `hosts` are the names by which clients call this machine. Without `certificate` and `key` it
-        makes its own in `certificates`. `plans` are those that only a study file defines. SettingError and StoreError
-        for what cannot be.
+        makes its own in `certificates`. `plans` are those that only a study file defines. `budget` is the most that all
+        runs together may give away of one client: it is kept, and holds until another is given. SettingError and
+        StoreError for what cannot be.
         """
         if insecure and (certificate is not None or key is not None):
             raise SettingError("a certificate is for TLS, and insecure leaves that out: give one of them")
@@ -95,7 +99,8 @@ class Federation:
         try:
             kept, (known,) = _kept_name(opened, name), opened.read("federation")
             here, owner = folder / "blobs", f"{known['name']} since {known['created']}"
-            coordinator = Coordinator(opened, open_blobs(blobs or here, folder=here, owner=owner), federation=kept)
+            there = open_blobs(blobs or here, folder=here, owner=owner)
+            coordinator = Coordinator(opened, there, federation=kept, budget=_kept_budget(opened, budget))
             operators = Operators.of(folder)
         except BaseException:
             opened.close()
@@ -103,6 +108,11 @@ class Federation:
         authority = tls.authority.read_bytes() if tls is not None and tls.authority is not None else b""
         app = App(coordinator, operators=operators, metrics=metrics, limits=limits, authority=authority)
         return cls(folder, opened, app, place, plans=plans)
+
+    @property
+    def budget(self) -> Budget | None:
+        """What all runs together may give away of one client, if that was ever said."""
+        return self.coordinator.budget
 
     @property
     def coordinator(self) -> Coordinator:
@@ -214,6 +224,19 @@ def _kept_name(store: Store, given: str | None) -> str:
         ) from None
     store.write(Write("federation_add", {"name": name, "created": time.time()}, wants=1)).result()
     return name
+
+
+def _kept_budget(store: Store, given: Budget | None) -> Budget | None:
+    """The budget that holds: the one that is given, from now on, or the one that was given before."""
+    rows = store.read("budget")
+    kept = Budget(rows[0]["epsilon"], rows[0]["delta"]) if rows else None
+    if given is None or given == kept:
+        return kept
+    now, changed = time.time(), "" if kept is None else f", before {kept}"
+    row = {"epsilon": given.epsilon, "delta": given.delta, "since": now}
+    told = audit_writes("operator", "budget", str(given), f"{given}{changed}", time=now)
+    store.write(Write("budget_set", row, wants=1), *told).result()
+    return given
 
 
 def _tls(

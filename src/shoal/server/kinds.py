@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from shoal.key import Key
@@ -17,12 +18,14 @@ from shoal.server.sums import PlainSums
 from shoal.wire.payloads import payload_schema
 
 
-def machine_of(facts: RunFacts) -> Machine:
-    """The machine of a run that nothing has happened to."""
-    if facts.rules.buffer is not None:
-        return BufferedMachine(facts.run, rules=facts.rules, rounds=facts.plan.rounds)
+def machine_of(facts: RunFacts, services: Services) -> Machine:
+    """The machine of a run that nothing has happened to. It opens no round that would overspend the budget."""
+    plan, rules = facts.plan, facts.rules
+    why_not = partial(services.spending.why_not, plan)
+    if rules.buffer is not None:
+        return BufferedMachine(facts.run, rules=rules, rounds=plan.rounds, why_not=why_not)
     key = Key.from_seed(facts.seed)
-    return RunMachine(facts.run, rules=facts.rules, sampler=facts.plan.sampler, rounds=facts.plan.rounds, key=key)
+    return RunMachine(facts.run, rules=rules, sampler=plan.sampler, rounds=plan.rounds, key=key, why_not=why_not)
 
 
 def sums_of(

@@ -104,7 +104,7 @@ class Operations:
             "runs": self._runs, "submit": self._submit, "run": self._run, "pause": self._command,
             "resume": self._command, "cancel": self._command, "clients": self._clients, "revoke": self._revoke,
             "tokens": self._tokens, "token": self._token, "model": self._model, "events": self._events,
-            "openapi": self._openapi,
+            "ledger": self._ledger, "openapi": self._openapi,
         }  # fmt: skip
 
     @property
@@ -160,6 +160,9 @@ class Operations:
         new: NewToken = await self._body(asked)
         token = await self._coordinator.token(label=new.label, uses=new.uses, lasts_s=new.lasts_s)
         return Token(token=token, expires=time.time() + new.lasts_s)
+
+    async def _ledger(self, asked: _Asked) -> Any:
+        return await asyncio.to_thread(self._coordinator.ledger)
 
     async def _model(self, asked: _Asked) -> None:
         path = await self._coordinator.model(asked.item)

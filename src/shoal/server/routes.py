@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from shoal.server.views import ClientView, RunView, TokenView
+from shoal.server.views import ClientView, LedgerView, RunView, TokenView
 from shoal.wire.messages import Name
 
 
@@ -62,6 +62,8 @@ ROUTES: tuple[Route, ...] = (
     Route("cancel", "POST", "/v1/runs/{run}:cancel", "Ends it now.", "operator", answer=RunView),
     Route("model", "GET", "/v1/models/{run}", "The run's model after its last closed round, as safetensors.",
           kind="application/octet-stream"),
+    Route("ledger", "GET", "/v1/ledger", "What the runs have released of clients under noise, and the budget.",
+          answer=LedgerView),
     Route("clients", "GET", "/v1/clients", "All clients, by name.", answer=list[ClientView]),
     Route("revoke", "POST", "/v1/clients/{client}:revoke", "Takes a client's rights away, from now on.", "operator",
           answer=list[ClientView]),

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from shoal.errors import StoreError
+from shoal.privacy.budget import Budget
 from shoal.server import logs
 from shoal.server.audit import audit_writes
+from shoal.server.spending import Spending
 from shoal.store.blob_store import BlobStore
 from shoal.store.store import Store, Write
 from shoal.wire.blobs import blob_id
@@ -41,13 +43,16 @@ class Services:
     federation: str = ""
     keys: Callable[[], Mapping[str, bytes]] = dict
     """The public keys of all clients that ever enrolled, by name."""
+    budget: Budget | None = None
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "shoal server"))
+    spending: Spending = field(init=False)
     _movers: ThreadPoolExecutor = field(init=False)
     _over: set[Manifest] = field(default_factory=set[Manifest], init=False)
     _deleting: asyncio.Task[None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._movers = ThreadPoolExecutor(self.blobs.at_once, "shoal blobs")
+        self.spending = Spending(self.store, self.budget)
 
     def let_go(self, *manifests: Manifest) -> None:
         """Deletes those of some blobs that no run needs any more, soon: a round's end is not waited for meanwhile."""

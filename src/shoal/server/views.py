@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from msgspec import Struct
 
 
@@ -45,6 +49,35 @@ class RunView(Struct, frozen=True, kw_only=True):
     updated: float
 
 
+class BudgetView(Struct, frozen=True, kw_only=True):
+    """What all runs of a federation together may give away of one client."""
+
+    epsilon: float
+    delta: float
+    since: float
+
+
+class SpentView(Struct, frozen=True, kw_only=True):
+    """What a run has released: how often a sum with each noise, as the ledger names it.
+
+    A run with closed rounds and without releases adds no noise.
+    """
+
+    id: str
+    name: str
+    status: str
+    round: int
+    rounds: int
+    releases: dict[str, int] = {}
+
+
+class LedgerView(Struct, frozen=True, kw_only=True):
+    """The ledger of a federation: every release of every run, the oldest run first, and the budget if it has one."""
+
+    runs: tuple[SpentView, ...] = ()
+    budget: BudgetView | None = None
+
+
 class ClientView(Struct, frozen=True, kw_only=True):
     """A client that is enrolled, and what it does."""
 
@@ -67,3 +100,12 @@ class TokenView(Struct, frozen=True, kw_only=True):
     uses_left: int
     expires: float
     created: float
+
+
+def round_view(row: Mapping[str, Any]) -> RoundView:
+    """A round from its row."""
+    return RoundView(
+        round=row["round"], attempt=row["attempt"], status=row["status"], cohort=row["cohort"], opened=row["opened"],
+        closed=row["closed"], clients=row["clients"], metrics=json.loads(row["metrics"] or "{}"),
+        rejected=json.loads(row["rejected"] or "{}"), reason=row["reason"] or "",
+    )  # fmt: skip

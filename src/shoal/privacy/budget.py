@@ -1,0 +1,78 @@
+"""A budget of privacy, and what a server writes down of each release that is counted against it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from shoal.aggregation import DiscreteGaussian, Gaussian
+from shoal.errors import SettingError
+from shoal.plan import Plan
+from shoal.privacy.releases import Releases, Whoever
+from shoal.settings import number, settle
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that all runs of a federation together may give away of one client: epsilon at delta.
+
+    A delta of one over the number of clients, or more, would let a mechanism publish one of them.
+
+    >>> print(Budget(epsilon=8, delta=1e-6))
+    epsilon 8 at delta 1e-06
+    """
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        settle(
+            self,
+            epsilon=number(self.epsilon, "the epsilon of a budget is over 0", lambda v: v > 0),
+            delta=number(self.delta, "the delta of a budget is over 0 and under 1", lambda v: 0 < v < 1),
+        )
+
+    def __str__(self) -> str:
+        return f"epsilon {self.epsilon:g} at delta {self.delta:g}"
+
+
+def served(plan: Plan) -> Releases:
+    """What a plan releases on a server; SettingError, with the reason, if no epsilon can be given for it.
+
+    Clients come by themselves, and the server knows who: each client counts as being in each round.
+    """
+    releases, finish = Releases.of(plan), plan.algorithm.aggregation.finish
+    if type(finish) not in (Gaussian, DiscreteGaussian):
+        raise SettingError(
+            f"servers draw the noise of Gaussian and DiscreteGaussian; that before or in {type(finish).__name__} is "
+            "simulated so far"
+        )
+    return replace(releases, cohort=Whoever())
+
+
+def event_of(plan: Plan) -> str:
+    """One round of a plan on a server, as text that is kept; `releases_of` reads it.
+
+    >>> from shoal import Clip, FedAvg, PlainSum, models
+    >>> chain = Clip(1.0) >> PlainSum() >> Gaussian(2.0, clients=9)
+    >>> event_of(Plan(FedAvg(models.logistic(3), aggregation=chain), rounds=1))
+    '{"noise": "normal", "multiplier": 2.0, "threshold": 0}'
+    """
+    found = served(plan)
+    noise = "discrete" if found.discrete else "normal"
+    return json.dumps({"noise": noise, "multiplier": found.multiplier, "threshold": found.threshold})
+
+
+def releases_of(event: str, rounds: int) -> Releases:
+    """So many of a round that was kept as text."""
+    kept = json.loads(event)
+    return Releases(kept["multiplier"], rounds, Whoever(), kept["threshold"], discrete=kept["noise"] == "discrete")
+
+
+def why_not_served(plan: Plan) -> str:
+    """Why a server with a budget does not run a plan, as a sentence; "" if it may."""
+    try:
+        served(plan)
+    except SettingError as error:
+        return f"a server with a budget runs only plans whose epsilon is known: {error}"
+    return ""

@@ -1,0 +1,1 @@
+SELECT epsilon, delta, since FROM budget

@@ -1,0 +1,1 @@
+SELECT seq, run, round, attempt, time, event FROM ledger ORDER BY seq
