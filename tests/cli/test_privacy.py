@@ -75,3 +75,13 @@ def test_a_study_without_noise_is_told_why_it_has_no_epsilon(shoal_command, stud
 def test_a_plan_has_a_line_with_its_epsilon(shoal_command, study, cohort, chain, line):
     said = shoal_command("plan", study(cohort, chain)).stdout
     assert f"\nepsilon     {line}" in said
+
+
+def test_a_simulation_with_noise_says_that_it_protects_nobody(shoal_command, study):
+    sentence = "simulated: drawn from the seed, protects nobody"
+    path = study("5")
+    assert shoal_command("simulate", path).stdout.splitlines()[-1] == f"noise  {sentence}"
+    assert json.loads(shoal_command("simulate", path, "--json").stdout)["noise"] == sentence
+    small = json.loads(shoal_command("simulate", path, "--json", "--small-cohort", "2").stdout)
+    assert small["noise"].startswith("simulated, scaled as in cohorts of 5: ")
+    assert {row["clients"] for row in small["history"]} == {2}

@@ -25,6 +25,9 @@ def command(
     checkpoint: Annotated[Path | None, typer.Option(help="Save the run here, and go on from it if it exists.")] = None,
     runtime: Annotated[str, typer.Option(help="auto, compiled or local.")] = "auto",
     secure: Annotated[str, typer.Option(help="Secure sums: unmasked, or full, the whole protocol.")] = "unmasked",
+    small_cohort: Annotated[
+        int | None, typer.Option(help="So many clients stand in for a round of the plan's; noise is scaled with them.")
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="Write the rounds here as they come: .csv or .parquet.")] = None,
     save: Annotated[Path | None, typer.Option(help="Save the model here, as safetensors.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a picture of the history here.")] = None,
@@ -36,7 +39,7 @@ def command(
         check_picture(plot)
     callbacks = [*found.callbacks, *([_log(log)] if log else []), *([SaveModel(save)] if save else [])]
     every: dict[str, Any] = {} if found.every is None else {"every": found.every}
-    chosen: dict[str, Any] = {"runtime": runtime, "secure": secure}
+    chosen: dict[str, Any] = {"runtime": runtime, "secure": secure, "small_cohort": small_cohort}
     try:
         result = simulate(
             found.plan, population, test=test, seed=seed, checkpoint=checkpoint, callbacks=callbacks, **chosen, **every,
@@ -51,7 +54,12 @@ def command(
         raise typer.Exit(130) from interrupt
     if as_json:
         rows = [{name: _json(value) for name, value in row.items()} for row in result.history]
-        typer.echo(json.dumps({"plan": found.plan.digest(), "seed": seed, "history": rows, "stopped": result.stopped}))
+        typer.echo(
+            json.dumps(
+                {"plan": found.plan.digest(), "seed": seed, "noise": result.history.noise, "history": rows,
+                 "stopped": result.stopped}
+            )
+        )  # fmt: skip
     else:
         Console().print(result)
     if plot is not None:

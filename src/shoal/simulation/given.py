@@ -24,8 +24,6 @@ def prepared(plan: Plan, population: Any, test: Any) -> tuple[Clients, Any]:
 
     PlanError or DataError if they do not fit the plan.
     """
-    if not isinstance(plan, Plan):
-        raise SettingError(f"simulate takes a plan: write Plan({type(plan).__name__}(...), rounds=...)")
     clients = _clients(population, reads_rows=plan.algorithm.traceable or hasattr(plan.algorithm, "model"))
     plan.check(len(clients))
     if isinstance(clients, Population):

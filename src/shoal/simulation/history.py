@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from shoal.extras import needed
@@ -16,7 +16,7 @@ from shoal.extras import needed
 SHOWN = 20
 """How many rounds are printed; the others are in `rows`."""
 
-COUNTS = ("round", "clients", "rejected", "lost", "waited", "released", "seconds")
+COUNTS = ("round", "clients", "rejected", "lost", "waited", "released", "noise", "seconds")
 """What is told of rounds beside metrics."""
 
 
@@ -25,7 +25,7 @@ class History:
     """A row for each round: the round, the clients that contributed, those rejected, metrics, and seconds.
 
     Where clients come and go: `lost`, how many left before their contribution arrived, and `waited`, how often the
-    round found too few.
+    round found too few. Where a plan has noise: `noise`, what kind of it.
 
     Metrics of training are named as the model names them, those of evaluation with "test" before.
 
@@ -51,21 +51,28 @@ class History:
         """A column's values, of the rounds that have one."""
         return [row[name] for row in self.rows if name in row]
 
+    @property
+    def noise(self) -> str | None:
+        """What is to be known of the noise of a simulation, as a sentence; None if there was none."""
+        kinds = list(dict.fromkeys(self.column("noise")))
+        return f"{'; '.join(kinds)}: drawn from the seed, protects nobody" if kinds else None
+
     def __str__(self) -> str:
         out = io.StringIO()
-        Console(file=out, width=110, no_color=True).print(self.table())
+        Console(file=out, width=110, no_color=True).print(self)
         return out.getvalue().rstrip()
 
-    def __rich__(self) -> Table:
-        return self.table()
+    def __rich__(self) -> Group:
+        return Group(self.table(), *([f"noise  {self.noise}"] if self.noise else []))
 
     def table(self, shown: int = SHOWN) -> Table:
-        """A table of at most `shown` rounds, evenly spread, the last among them."""
+        """A table of at most `shown` rounds, evenly spread, the last among them; without the `noise`."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in self.names:
+        names = [name for name in self.names if name != "noise"]
+        for name in names:
             table.add_column(name, justify="right")
         for row in _spread([r for r in self.rows if self._evaluated(r)] or self.rows, shown):
-            table.add_row(*(_text(row.get(name)) for name in self.names))
+            table.add_row(*(_text(row.get(name)) for name in names))
         return table
 
     def _evaluated(self, row: dict[str, Any]) -> bool:
@@ -89,6 +96,8 @@ class History:
             axes.set(xlabel="round", title=metric)
             axes.grid(alpha=0.3)
             axes.legend(frameon=False)
+        if self.noise is not None:
+            figure.supxlabel(f"noise: {self.noise}", fontsize="x-small")
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure

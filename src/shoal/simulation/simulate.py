@@ -41,6 +41,7 @@ from shoal.simulation.given import identity, prepared
 from shoal.simulation.history import History
 from shoal.simulation.interrupts import interrupts
 from shoal.simulation.local import LocalRuntime
+from shoal.simulation.noise import simulated
 from shoal.simulation.records import RoundRecord, Runtime
 from shoal.simulation.rehearsal import Rehearsal
 
@@ -111,7 +112,7 @@ class Result:
         return "\n".join(str(part) for part in (self.history, self.stopped) if part)
 
     def __rich__(self) -> Any:
-        return Group(self.history.table(), *([self.stopped] if self.stopped else []))
+        return Group(self.history, *([self.stopped] if self.stopped else []))
 
 
 def simulate(
@@ -125,6 +126,7 @@ def simulate(
     runtime: Literal["auto", "compiled", "local"] = "auto",
     secure: Literal["unmasked", "full"] | Rehearsal = "unmasked",
     availability: Availability | None = None,
+    small_cohort: int | None = None,
     checkpoint: str | Path | None = None,
     save_every_s: float = 30.0,
     on_reject: Literal["count", "stop"] = "count",
@@ -145,6 +147,10 @@ def simulate(
 
     A `population` may also be a dict of clients, as `Population.from_clients` takes it, or of functions that load
     them (see `LazyPopulation`). `availability` says how clients come and go; without it all are always there.
+
+    Noise is drawn from the seed, and the history says so: `simulated`. With `small_cohort` so many clients of a round
+    stand in for those that the plan's noise is for, where a population has too few: the noise is scaled down with them,
+    so that it hides as much of the mean as the plan's does. What a deployment gives away is what the plan is priced at.
 
     With `checkpoint`, the run is saved there every `save_every_s` seconds, at the end, and at Ctrl-C, which then
     waits for the rounds of the call that runs; a second one does not. If the file exists the run goes on from
@@ -173,6 +179,7 @@ def simulate(
         raise SettingError(f"on_reject is 'count' or 'stop', not {on_reject!r}")
     save_every_s = number(save_every_s, "a run is saved every 0 or more seconds", lambda v: v >= 0)
     callbacks = checked(callbacks)
+    plan, noise = simulated(plan, small_cohort)
     clients, test = prepared(plan, population, test)
     key = Key.from_seed(seed)
     if availability is not None and not isinstance(availability, Availability):
@@ -189,7 +196,7 @@ def simulate(
         which = identity(plan, clients, seed=seed, start=start, runtime=runs_in)
         saved = Checkpoint(Path(checkpoint), which)
         saved.prepare()
-    simulation = _Simulation(plan, runs_in, test, every, on_reject, save_every_s, saved, callbacks)
+    simulation = _Simulation(plan, runs_in, test, every, on_reject, save_every_s, saved, callbacks, noise)
     return simulation.run(_begun(plan, key, start), progress)
 
 
@@ -198,11 +205,11 @@ class _Simulation:
 
     def __init__(
         self, plan: Plan, runtime: Runtime, test: Test | None, every: int, on_reject: str, save_every_s: float,
-        checkpoint: Checkpoint | None, callbacks: Sequence[Callback | Function],
+        checkpoint: Checkpoint | None, callbacks: Sequence[Callback | Function], noise: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._plan, self._runtime, self._test, self._every = plan, runtime, test, every
         self._on_reject, self._save_every_s, self._checkpoint = on_reject, save_every_s, checkpoint
-        self._callbacks = callbacks
+        self._callbacks, self._noise = callbacks, noise
         self._rows: list[dict[str, Any]] = []
         self._failures: dict[str, None] = {}
         self._saved = time.monotonic()
@@ -246,7 +253,7 @@ class _Simulation:
             self._save(run)  # those who are missing may come tomorrow
             raise
         each = (time.perf_counter() - started) / len(records)
-        self._rows.extend(_row(record, each) for record in records)
+        self._rows.extend(_row(record, each, self._noise) for record in records)
         self._refuse(records)
         reached = int(run.round)
         if not np.isfinite(getattr(run.state, "vector", 0.0)).all():
@@ -367,12 +374,12 @@ def _check_hashable(algorithm: Any) -> None:
         raise SettingError(f"{type(algorithm).__name__} cannot be hashed ({error}): use tuples for lists") from error
 
 
-def _row(record: RoundRecord, seconds: float) -> dict[str, Any]:
+def _row(record: RoundRecord, seconds: float, noise: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"round": record.round, "clients": record.clients, "rejected": len(record.rejected)}
     row |= {name: count for name, count in (("lost", record.lost), ("waited", record.waited)) if count}
     if not record.released:
         row["released"] = False
-    return row | dict(record.metrics) | {"seconds": seconds}
+    return row | dict(record.metrics) | dict(noise) | {"seconds": seconds}
 
 
 def _bar(progress: str) -> Progress:

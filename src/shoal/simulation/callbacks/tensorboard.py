@@ -21,9 +21,9 @@ ENDING = ".shoal"
 class TensorBoard:
     """Writes every number of the history as a scalar, with its round as the step, for `tensorboard --logdir folder`.
 
-    "test loss" is the scalar "test/loss", "loss" is "train/loss", the clients are "rounds/clients". A folder holds
-    one run: a new one replaces the events of the old, a run that goes on from a checkpoint writes its events anew.
-    Needs the extra `tensorboard`.
+    "test loss" is the scalar "test/loss", "loss" is "train/loss", the clients are "rounds/clients"; what noise there is
+    is a text. A folder holds one run: a new one replaces the events of the old, a run that goes on from a checkpoint
+    writes its events anew. Needs the extra `tensorboard`.
 
     >>> TensorBoard("runs/first")
     TensorBoard(folder='runs/first')
@@ -48,6 +48,7 @@ class _Scalars:
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
+        self._words: dict[str, str] = {}
 
     def after(self, rows: Sequence[Row], run: Run[Any]) -> None:
         self.add(rows)
@@ -60,7 +61,11 @@ class _Scalars:
         """Writes the rows' numbers."""
         for row in rows:
             for name, value in row.items():
-                if name != "round":
+                if isinstance(value, str):
+                    if self._words.get(name) != value:
+                        self._writer.add_text(_tag(name), value, row["round"])
+                    self._words[name] = value
+                elif name != "round":
                     self._writer.add_scalar(_tag(name), float(value), row["round"])
         self._writer.flush()
 
