@@ -79,8 +79,11 @@ from .simulation import load_vector as load_vector
 from .simulation import simulate as simulate
 from .steps import AdaptiveClip as AdaptiveClip
 from .steps import Clip as Clip
+from .steps import LocalGaussian as LocalGaussian
+from .steps import LocalLaplace as LocalLaplace
 from .steps import NoiseShare as NoiseShare
 from .steps import Quantize as Quantize
+from .steps import RandomizedResponse as RandomizedResponse
 from .steps import Remember as Remember
 from .steps import Rotate as Rotate
 from .steps import Round as Round

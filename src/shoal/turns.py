@@ -64,6 +64,11 @@ def _check_noise(aggregation: Aggregation, layout: Layout) -> None:
             "server knows: let the server add the noise, ... >> SecureSum(...) >> DiscreteGaussian(...), or simulate "
             "this plan"
         )
+    if aggregation.local:
+        raise UnsupportedError(
+            f"{aggregation}: what a client adds is simulated so far, since its turn draws from a key that the server "
+            "knows: let the server add the noise, as Gaussian does, or simulate this plan"
+        )
     finish = aggregation.finish
     if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian):
         raise UnsupportedError(

@@ -41,8 +41,9 @@ CHAINS = [
     shoal.Clip(1.0) >> shoal.Weigh(7) >> shoal.Quantize(0.003),
     shoal.Clip(1.0) >> shoal.Rotate() >> shoal.Quantize(0.003),
 ]
-# One adds to the value on purpose, the other changes its units: tests/aggregation/test_noise.py, tests/steps/test_adaptive.py.
-APART = [shoal.NoiseShare, shoal.AdaptiveClip]
+# Some add to the value on purpose, one changes its units: tests/aggregation/test_noise.py,
+# tests/steps/test_adaptive.py, tests/steps/test_local.py.
+APART = [shoal.NoiseShare, shoal.AdaptiveClip, shoal.LocalGaussian, shoal.LocalLaplace, shoal.RandomizedResponse]
 floats = st.floats(-1e6, 1e6, width=32)
 vectors = arrays.arrays(np.float32, SIZE, elements=floats)
 gentle = arrays.arrays(np.float32, SIZE, elements=st.floats(-10, 10, width=32))

@@ -14,6 +14,9 @@ ok11 = Collect() >> Median()
 ok12 = Remember(TopK(0.1)) >> Clip(1.0) >> Weigh(500) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Mean()
 ok13 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> DiscreteGaussian(1.0, clients=100)
 ok14 = Clip(1.0) >> Quantize(1e-3) >> PlainSum() >> DiscreteGaussian(1.0, clients=100)
+ok15 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(clients=100)
+ok16 = RandomizedResponse(1.0) >> PlainSum() >> Over(clients=100)
+ok17 = Clip(1.0) >> TopK(0.1) >> LocalLaplace(1.0, norm=1.0) >> PlainSum() >> Over(clients=100)
 bad1 = Quantize(1e-3) >> Clip(1.0)  # clip after quantize
 bad2 = Quantize(1e-3) >> SecureSum(threshold=50)  # nothing bounds the range
 bad3 = Clip(1.0) >> SecureSum(threshold=50)  # floats cannot be masked
@@ -30,3 +33,11 @@ bad13 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=80) >> Median()  # a 
 bad14 = Clip(1.0) >> Collect() >> Gaussian(1.0, clients=100)  # noise on a bag
 bad15 = Clip(1.0) >> NoiseShare(1.0, at_least=80)  # integer noise on floats
 bad16 = Clip(1.0) >> PlainSum() >> DiscreteGaussian(1.0, clients=100)  # integer noise on floats
+bad17 = TopK(0.1) >> LocalGaussian(1.0, 1e-6)  # noise with no bound
+bad18 = RandomizedResponse(1.0) >> PlainSum() >> Mean()  # a divisor that could tell something
+bad19 = LocalLaplace(1.0, norm=1.0) >> SecureSum(threshold=50)  # floats cannot be masked
+bad20 = RandomizedResponse(1.0) >> Collect()  # nothing but a sum of these
+bad21 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> TopK(0.1)  # a step after the noise
+bad22 = Clip(1.0) >> PlainSum() >> Over(clients=100)  # no noise anywhere
+bad23 = Clip(1.0) >> Quantize(1e-3) >> LocalLaplace(1.0, norm=1.0)  # float noise on integers
+bad24 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Gaussian(1.0, clients=9)  # noise twice

@@ -1,6 +1,6 @@
 """Every wrong chain is refused twice: by the type checker, and when it is built, with a sentence that says the fix.
 
-The chains are in `orders.py`, one a line: those named `ok` are right, those named `bad` are the fifteen wrong ones.
+The chains are in `orders.py`, one a line: those named `ok` are right, those named `bad` are the wrong ones.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ FIXES = {
     "bad14": "write PlainSum() >> Gaussian(...)",
     "bad15": "put Quantize(step) before it",
     "bad16": "put Quantize(step) before it",
+    "bad17": "put Clip(norm) before it",
+    "bad18": "finish with Over(clients=...)",
+    "bad19": "add them with PlainSum()",
+    "bad20": "add them with PlainSum()",
+    "bad21": "put TopK before LocalGaussian",
+    "bad22": "put LocalGaussian(...) before it",
+    "bad23": "leave Quantize out before LocalLaplace",
+    "bad24": "the noise is in it already",
 }
 
 
@@ -45,7 +53,7 @@ def build(name: str) -> object:
 
 
 def test_every_wrong_chain_has_its_fix():
-    assert len(WRONG) == 16
+    assert len(WRONG) == 24
     assert set(FIXES) == set(WRONG)
 
 

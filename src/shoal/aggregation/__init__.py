@@ -12,6 +12,7 @@ from shoal.aggregation.finish import Total as Total
 from shoal.aggregation.kinds import Bounded as Bounded
 from shoal.aggregation.kinds import Free as Free
 from shoal.aggregation.kinds import Grid as Grid
+from shoal.aggregation.kinds import Local as Local
 from shoal.aggregation.kinds import Shares as Shares
 from shoal.aggregation.payload import Bag as Bag
 from shoal.aggregation.payload import Memory as Memory
@@ -22,6 +23,7 @@ from shoal.aggregation.step import Chain as Chain
 from shoal.aggregation.step import Compresses as Compresses
 from shoal.aggregation.step import Discretizes as Discretizes
 from shoal.aggregation.step import KeepsKind as KeepsKind
+from shoal.aggregation.step import Randomizes as Randomizes
 from shoal.aggregation.step import Remembers as Remembers
 from shoal.aggregation.step import Step as Step
 from shoal.aggregation.step import Weighs as Weighs

@@ -14,7 +14,7 @@ from shoal.aggregation import order
 from shoal.aggregation.finish import Correlates, Ends, Finish, Robust, Sums, Total
 from shoal.aggregation.kinds import Free
 from shoal.aggregation.payload import Bag, Memory, Notes, Payload, Update
-from shoal.aggregation.step import Adapts, Discretizes, Noises, Remembers, Shortens, Step, Weighs
+from shoal.aggregation.step import Adapts, Discretizes, Noises, Randomizes, Remembers, Shortens, Step, Weighs
 from shoal.errors import OrderError, SettingError
 from shoal.key import Key
 from shoal.vector import Array, Layout, Vector, namespace
@@ -123,6 +123,11 @@ class Aggregation:
     def private(self) -> bool:
         """Whether noise protects the sum, so that neither weights nor metrics leave a client."""
         return isinstance(self.finish, Finish) and self.finish.private
+
+    @property
+    def local(self) -> bool:
+        """Whether each contribution is private by itself before it leaves a client."""
+        return any(isinstance(step, Randomizes) for step in self.steps)
 
     @property
     def threshold(self) -> int:

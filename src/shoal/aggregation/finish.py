@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from jaxtyping import Bool, Num
 
-from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
+from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Local, Shares
 from shoal.errors import OrderError
 from shoal.key import Key
 from shoal.settings import number, settle, whole
@@ -177,11 +177,11 @@ class DiscreteGaussian(Finish[Grid]):
 
 
 @dataclass(frozen=True)
-class Over(Finish[Shares]):
-    """The sum divided by a public number of `clients`; its noise came in shares."""
+class Over(Finish[Shares | Local]):
+    """The sum divided by a public number of `clients`; its noise came with their contributions."""
 
     clients: int
-    takes: ClassVar[tuple[Kind, ...]] = (Shares,)
+    takes: ClassVar[tuple[Kind, ...]] = (Shares, Local)
     private: ClassVar[bool] = True
     needs_clients: ClassVar[bool] = False
 

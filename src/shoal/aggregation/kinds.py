@@ -23,4 +23,8 @@ class Shares:
     """A grid that carries a part of the noise: safe once enough of them are added, not before."""
 
 
-Kind = type[Free] | type[Grid] | type[Shares]
+class Local:
+    """Floats of which each client's are private by themselves: random enough, whoever sees them."""
+
+
+Kind = type[Free] | type[Grid] | type[Shares] | type[Local]

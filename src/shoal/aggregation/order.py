@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
+from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Local, Shares
 from shoal.errors import OrderError
 
 if TYPE_CHECKING:
@@ -64,12 +64,23 @@ def _fix(part: Any, kind: Kind, before: tuple[Step[Any, Any], ...]) -> str:
         if on_client:
             return f"put {name} before Quantize and NoiseShare"
         return "each share alone has too little noise to be seen: add them with SecureSum(threshold=...)"
+    if kind is Local:
+        if finishes:
+            return "the noise is in it already, and only a public divisor is safe: finish with Over(clients=...)"
+        last = type(before[-1]).__name__
+        if on_client:
+            return f"it would change what {last} has made private: put {name} before {last}"
+        return f"{last} has made each contribution private by itself: add them with PlainSum()"
     if kind is Grid:
+        if on_client and part.gives is Local:
+            return f"its noise is on floats: leave Quantize out before {name}"
         if on_client:
             return f"it works on floats: put {name} before Quantize"
         if finishes:
             return "no noise is in this sum: put NoiseShare(...) after Quantize, or finish with Gaussian or Mean"
         return f"it looks at each float vector: leave Quantize out before {name}"
+    if finishes and Local in part.takes:
+        return "no noise is in this sum: put LocalGaussian(...) before it, or finish with Gaussian or Mean"
     if Bounded in part.takes:
         return f"put Clip(norm) before it, so that one client's norm is known{_lost_bound(before)}"
     if kind is Free:

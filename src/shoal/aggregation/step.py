@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from shoal.aggregation import order
-from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Shares
+from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Local, Shares
 from shoal.aggregation.payload import Update
 from shoal.key import Key
 from shoal.vector import Layout, Vector
@@ -132,6 +132,19 @@ class Noises(Step[Grid, Shares]):
     @abstractmethod
     def deviation(self, bound: float) -> float:
         """The standard deviation of one share, in the units that the bound on a client's norm is given in."""
+
+
+class Randomizes(Step[In_contra, Local]):
+    """A step after which a client's contribution is private by itself, so that nobody has to be trusted.
+
+    Every client sends one that takes part, whatever its data is: one without usable data randomizes zeros.
+    """
+
+    gives: ClassVar[Kind | None] = Local
+
+    @abstractmethod
+    def deviation(self, bound: float, layout: Layout) -> float:
+        """The standard deviation of one number of it, from the L2 norm that a value can have before this step."""
 
 
 class Remembers(Step[In_contra, Out_co]):

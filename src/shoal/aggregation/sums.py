@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from shoal.aggregation import order
 from shoal.aggregation.chain import Aggregation
 from shoal.aggregation.finish import Ends, Finish, Robust
-from shoal.aggregation.kinds import Free, Grid, Kind, Shares
+from shoal.aggregation.kinds import Free, Grid, Kind, Local, Shares
 from shoal.aggregation.payload import Bag, Payload
 from shoal.aggregation.step import Step
 from shoal.settings import settle, whole
@@ -52,7 +52,7 @@ class Sum(Meeting, Generic[Kind_contra]):
 
 
 @dataclass(frozen=True)
-class PlainSum(Sum[Free | Grid]):
+class PlainSum(Sum[Free | Grid | Local]):
     """The server adds up payloads that it sees one by one.
 
     >>> from shoal.aggregation.finish import Mean
@@ -60,7 +60,7 @@ class PlainSum(Sum[Free | Grid]):
     PlainSum() >> Mean()
     """
 
-    takes: ClassVar[tuple[Kind, ...]] = (Free, Grid)
+    takes: ClassVar[tuple[Kind, ...]] = (Free, Grid, Local)
 
     def lift(self, payload: Payload) -> Payload:
         """The payload itself."""

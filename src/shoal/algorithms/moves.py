@@ -83,7 +83,8 @@ def client_turn(
     """A client's work and what it sends.
 
     A client whose data or whose result is not finite contributes nothing: it sends zeros that count for no
-    client, keeps its old state, and the round goes on.
+    client, keeps its old state, and the round goes on. Where contributions are private by themselves, it sends zeros
+    made private like any other: that its data was not usable is nobody's to know.
     """
     local = algorithm.local(call.message, data, state.algorithm, key.split("local"))
     usable = _is_usable(local, data)
@@ -98,7 +99,8 @@ def client_turn(
         setting=call.setting,
     )
     remembered = ClientState(local.client_state, steps)
-    return choose(usable, payload, _nothing(payload)), choose(usable, remembered, state)
+    sent = payload if call.aggregation.local else choose(usable, payload, _nothing(payload))
+    return sent, choose(usable, remembered, state)
 
 
 def close_round(algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag, key: Key) -> tuple[Run[S], Report]:

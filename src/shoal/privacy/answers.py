@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from shoal.errors import SettingError
 from shoal.plan import Plan
-from shoal.privacy.accounting import COARSE, Accountant, Spent, price
+from shoal.privacy.accounting import COARSE, FINE, Accountant, Spent, price
+from shoal.privacy.local import LocalReleases, price_local
 from shoal.privacy.releases import Releases, why_none
 from shoal.settings import number, whole
 
@@ -18,8 +19,8 @@ _MOST_ROUNDS = 10_000_000
 
 
 def spent(
-    what: Plan | Releases, *, delta: float, clients: int | None = None, rounds: int | None = None, colluding: int = 0,
-    accountant: Accountant = "PLD",
+    what: Plan | Releases | LocalReleases, *, delta: float, clients: int | None = None, rounds: int | None = None,
+    colluding: int = 0, accountant: Accountant = "PLD",
 ) -> Spent:  # fmt: skip
     """What a plan gives away of one client after all its rounds, or after `rounds` of them.
 
@@ -36,8 +37,7 @@ def spent(
         raise SettingError(f"an accountant is 'PLD' or 'RDP', not {accountant!r}")
     if isinstance(what, Plan) and (why := why_none(what)) is not None:
         return Spent(math.inf, delta, "", "", what.rounds if rounds is None else rounds, None, "", "", why)
-    releases = _released(what, rounds)
-    return price(releases, clients=clients, delta=delta, colluding=colluding, accountant=accountant)
+    return _price(_released(what, rounds), clients=clients, delta=delta, colluding=colluding, accountant=accountant)
 
 
 def noise_multiplier(
@@ -46,7 +46,8 @@ def noise_multiplier(
 ) -> float:  # fmt: skip
     """The least noise multiplier, to half a percent, with which a plan spends at most `epsilon`; at least 0.2.
 
-    The plan's own multiplier does not matter. SettingError if no noise is enough.
+    The plan's own multiplier does not matter. SettingError if no noise is enough, or if clients add their own as much
+    as an epsilon of theirs says.
 
     >>> round(noise_multiplier(Releases(1.0, rounds=1), epsilon=4.3772, delta=1e-5), 2)
     1.0
@@ -54,6 +55,10 @@ def noise_multiplier(
     delta, clients, colluding = _checked(delta, clients, colluding)
     target = number(epsilon, "epsilon is over 0", lambda v: v > 0)
     releases = _released(what, rounds)
+    if isinstance(releases, LocalReleases):
+        raise SettingError(
+            f"{releases.step} says how much noise it adds: ask privacy.spent about another epsilon in it"
+        )
 
     def holds(multiplier: float, accountant: Accountant) -> bool:
         noised = replace(releases, multiplier=multiplier)
@@ -70,8 +75,9 @@ def noise_multiplier(
 
 
 def rounds_for(
-    what: Plan | Releases, *, epsilon: float, delta: float, clients: int | None = None, colluding: int = 0
-) -> int:
+    what: Plan | Releases | LocalReleases, *, epsilon: float, delta: float, clients: int | None = None,
+    colluding: int = 0,
+) -> int:  # fmt: skip
     """The most rounds after which a plan has spent at most `epsilon`: 0 if one is too many, 10 million at most.
 
     >>> rounds_for(Releases(10.0, rounds=1), epsilon=4.8866, delta=1e-6)
@@ -83,7 +89,7 @@ def rounds_for(
 
     def holds(rounds: int, accountant: Accountant) -> bool:
         planned = replace(releases, rounds=rounds)
-        found = price(planned, clients=clients, delta=delta, colluding=colluding, accountant=accountant, grain=COARSE)
+        found = _price(planned, clients=clients, delta=delta, colluding=colluding, accountant=accountant, grain=COARSE)
         return found.epsilon <= target
 
     fewest = _most(lambda rounds: holds(rounds, "RDP"), 0)
@@ -102,9 +108,19 @@ def _checked(delta: float, clients: int | None, colluding: int) -> tuple[float, 
     return delta, clients, whole(colluding, "a number of clients who collude is at least 0", least=0)
 
 
-def _released(what: Plan | Releases, rounds: int | None) -> Releases:
-    releases = Releases.of(what) if isinstance(what, Plan) else what
-    return releases if rounds is None else replace(releases, rounds=rounds)
+def _released(what: Plan | Releases | LocalReleases, rounds: int | None) -> Releases | LocalReleases:
+    if isinstance(what, Plan):
+        what = LocalReleases.of(what) if what.algorithm.aggregation.local else Releases.of(what)
+    return what if rounds is None else replace(what, rounds=rounds)
+
+
+def _price(
+    releases: Releases | LocalReleases, *, clients: int | None, delta: float, colluding: int, accountant: Accountant,
+    grain: float = FINE,
+) -> Spent:  # fmt: skip
+    if isinstance(releases, LocalReleases):
+        return price_local(releases, delta=delta, accountant=accountant, grain=grain)
+    return price(releases, clients=clients, delta=delta, colluding=colluding, accountant=accountant, grain=grain)
 
 
 def _least(holds: Callable[[float], bool], enough: float, *, factor: float, within: float) -> float:

@@ -13,7 +13,10 @@ from shoal.errors import SettingError
 from shoal.key import Key
 from shoal.plan import Plan
 from shoal.settings import number, settle, whole
-from shoal.steps import AdaptiveClip, NoiseShare
+from shoal.steps import AdaptiveClip, LocalGaussian, LocalLaplace, NoiseShare, RandomizedResponse
+
+LOCAL = (LocalGaussian, LocalLaplace, RandomizedResponse)
+"""The steps that make one contribution private by itself, and whose epsilon is known."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Releases:
         if why is not None:
             raise SettingError(why)
         chain, layout = plan.algorithm.aggregation, plan.algorithm.layout
+        if chain.local:
+            raise SettingError(f"{chain}: each contribution is private by itself, which is what LocalReleases says")
         if isinstance(chain.finish, Gaussian | DiscreteGaussian):
             discrete = isinstance(chain.finish, DiscreteGaussian)
             return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, discrete)
@@ -99,10 +104,13 @@ def why_none(plan: Plan) -> str | None:
     if type(chain.finish) not in (Gaussian, DiscreteGaussian, Over):
         return (
             f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, and NoiseShare "
-            "before Over"
+            "or a local step before Over"
         )
-    if type(chain.finish) is Over and not any(type(step) is NoiseShare for step in chain.steps):
-        return "the accountant does not know the noise in these shares: it knows that of NoiseShare"
+    if type(chain.finish) is Over and not any(type(step) in (NoiseShare, *LOCAL) for step in chain.steps):
+        return (
+            "the accountant does not know the noise in these contributions: it knows that of NoiseShare, "
+            "LocalGaussian, LocalLaplace and RandomizedResponse"
+        )
     foreign = (step for step in chain.steps if isinstance(step, Adapts) and type(step) is not AdaptiveClip)
     adapts = next((type(step).__name__ for step in foreign), None)
     if adapts is not None:

@@ -1,8 +1,11 @@
 from shoal.steps.adaptive import AdaptiveClip as AdaptiveClip
 from shoal.steps.clip import Clip as Clip
+from shoal.steps.local import LocalGaussian as LocalGaussian
+from shoal.steps.local import LocalLaplace as LocalLaplace
 from shoal.steps.noise import NoiseShare as NoiseShare
 from shoal.steps.quantize import Quantize as Quantize
 from shoal.steps.remember import Remember as Remember
+from shoal.steps.response import RandomizedResponse as RandomizedResponse
 from shoal.steps.rotate import Rotate as Rotate
 from shoal.steps.round import Round as Round
 from shoal.steps.sparsify import TopK as TopK
