@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import shoal
+from benchmarks import utility
 from benchmarks.report import Report
 from benchmarks.workloads import make
 from shoal.noise.source import SecureNoise
@@ -38,6 +39,7 @@ def run(report: Report, *, only: str, quick: bool) -> None:
     for name, chain in _chains().items():
         if only in f"W2 {name}":
             _rounds(report, f"W2 {name}", chain, 1 if quick else BLOCKS)
+    utility.run(report, only=only, quick=quick)
 
 
 def _sources() -> dict[str, tuple[Callable[[], Any], float]]:

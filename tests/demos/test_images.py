@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import shoal
 from shoal.cli import demo
-from shoal.demos import images_report
+from shoal.demos import images_private, images_report, utility_report
 from shoal.demos.images import DIGITS, MNIST, Line, Setting, Study, deal, plan, study
 from shoal.errors import ShoalError
 
@@ -165,3 +165,45 @@ def test_a_mistake_is_told_before_any_training(command, arguments, message):
 def test_the_program_is_public_shoal_only():
     text = Path(study.__code__.co_filename).read_text("utf-8")
     assert set(re.findall(r"^(?:from|import) (shoal\S*)", text, re.MULTILINE)) == {"shoal"}
+
+
+@pytest.fixture(scope="module")
+def private():
+    setting = replace(images_private.DIGITS, rounds=4)
+    return images_private.study(*shoal.digits(), data="digits", setting=setting, epsilons=(8.0, 1.0))
+
+
+def test_every_epsilon_is_spent_and_the_least_has_the_most_noise(private):
+    assert [line.epsilon for line in private.lines] == [1, 8, None]
+    for line in private.lines[:-1]:
+        assert 0.95 * line.epsilon < line.spent.epsilon <= line.epsilon
+        assert line.spent.delta == images_private.DELTA
+    assert private.lines[0].multiplier > private.lines[1].multiplier > private.lines[2].multiplier == 0
+
+
+def test_without_noise_the_private_study_is_a_plan_of_ones_own(private):
+    train, test = shoal.digits()
+    dealt = shoal.partition.iid(train, clients=len(train.columns["y"]))
+    work = shoal.FedAvg(
+        shoal.models.mlp(64, hidden=(), classes=10), steps=1, batch_size="all", client_optimizer=shoal.sgd(3.0),
+        aggregation=shoal.Clip(4.0) >> shoal.PlainSum() >> shoal.Mean(),
+    )  # fmt: skip
+    plan = shoal.Plan(work, rounds=4, cohort=shoal.Poisson(0.3))
+    result = shoal.simulate(plan, dealt, test=test, every=1, progress="off")
+    assert private.lines[-1].accuracy == pytest.approx(np.mean(result.history.column("test accuracy")))
+
+
+def test_the_table_of_epsilons_says_that_its_noise_is_simulated(private, capsys):
+    Console(width=120).print(utility_report.table(private), utility_report.NOTE)
+    text = capsys.readouterr().out
+    assert "1,438 images at 1,438 clients" in text and "simulated noise" in text
+    for line in private.lines:
+        assert f"{line.accuracy:.4f}" in text
+
+
+def test_the_command_compares_epsilons(command):
+    done = command("--rounds", "4", "--epsilon", "1", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [row["epsilon"] for row in told["rows"]] == [1, None]
+    assert told["rows"][0]["spent"]["relation"] == "one client, with all its data, added or removed"
