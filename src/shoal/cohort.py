@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Integral, Real
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from shoal.errors import SettingError
+from shoal.errors import SettingError, UnsupportedError
 from shoal.key import Key
 from shoal.settings import number, settle, whole
 
@@ -122,6 +123,63 @@ class Poisson:
         """The mean and seven standard deviations."""
         mean = self.rate * population
         return min(population, math.ceil(mean + 7 * math.sqrt(mean * (1 - self.rate)) + 7))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """`clients` clients in each round, one after the other around a circle: for populations that cannot be sampled.
+
+    Nobody takes part twice within `separation` rounds, which is what noise that is correlated between rounds rests on.
+    The circle is shuffled once for the run, and goes on where the round before ended.
+
+    >>> rotation = Rotation(2, separation=3)
+    >>> [rotation.turn(number, Key.from_seed(0), 6).tolist() for number in range(4)]
+    [[0, 4], [1, 5], [2, 3], [0, 4]]
+    """
+
+    clients: int
+    separation: int
+
+    def __post_init__(self) -> None:
+        settle(
+            self,
+            clients=whole(self.clients, "a cohort has at least one client", least=1),
+            separation=whole(self.separation, "a client comes again after at least one round", least=1),
+        )
+
+    def turn(self, number: int, key: Key, population: int) -> Int[np.ndarray, " cohort"]:
+        """Positions of those whose turn it is in a round, counted from 0; the key is the run's, not the round's."""
+        first = number * self.most(population)
+        circle = _circle(int(key.high), int(key.low), population)
+        return np.sort(circle[np.arange(first, first + self.clients) % population])
+
+    def draw(self, key: Key, population: int) -> Int[np.ndarray, " cohort"]:
+        """Not by itself: whose turn it is depends on the round."""
+        raise UnsupportedError(f"{self}: whose turn it is depends on the round, which only a simulation goes by so far")
+
+    def most(self, population: int) -> int:
+        """The number of clients; SettingError if the population is too small for the separation."""
+        if self.clients * self.separation > population:
+            raise SettingError(
+                f"{self.clients} clients in each round, and none of them again within {self.separation} rounds, are "
+                f"{self.clients * self.separation} clients, and the population has {population}: ask for fewer"
+            )
+        return self.clients
+
+
+@lru_cache(maxsize=4)
+def _circle(high: int, low: int, population: int) -> np.ndarray[Any, Any]:
+    """All positions in the order in which they take turns."""
+    return Key(high, low).generator().permutation(population)
+
+
+def separation(sampler: Sampler) -> int:
+    """After how many rounds, at the earliest, a sampler draws the same client again.
+
+    >>> separation(Rotation(10, separation=20)), separation(Poisson(0.01))
+    (20, 1)
+    """
+    return sampler.separation if isinstance(sampler, Rotation) else 1
 
 
 def sampler(cohort: int | float | Sampler | None) -> Sampler:

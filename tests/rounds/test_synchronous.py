@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import shoal
-from shoal.cohort import Everyone, Fixed, Fraction, Poisson
-from shoal.errors import SettingError
+from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Rotation
+from shoal.errors import SettingError, UnsupportedError
 from shoal.rounds.events import (
     Abandoned,
     Became,
@@ -279,6 +279,11 @@ def test_an_attempt_that_is_undone_counts_for_nothing_and_the_round_is_tried_aga
 def test_a_minimum_that_no_cohort_has_is_refused():
     with pytest.raises(SettingError, match="a cohort of 3 clients never has the 5 of at_least"):
         begun(Fixed(3), at_least=5)
+
+
+def test_clients_that_take_turns_are_refused_until_a_server_keeps_them_apart():
+    with pytest.raises(UnsupportedError, match="does not keep clients 4 rounds apart yet"):
+        begun(Rotation(2, separation=4))
 
 
 @pytest.mark.parametrize(

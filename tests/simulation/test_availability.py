@@ -7,7 +7,7 @@ import pytest
 
 import shoal
 from shoal import models
-from shoal.cohort import Fixed, Poisson
+from shoal.cohort import Fixed, Poisson, Rotation
 from shoal.errors import SettingError, TooFewClientsError
 from shoal.simulation.cohorts import Cohorts
 from tests.conftest import classification
@@ -34,6 +34,12 @@ def test_where_everyone_is_always_there_the_cohorts_are_the_usual_ones():
     usual, there = cohorts(Fixed(20), None), cohorts(Fixed(20), shoal.Availability())
     for number in range(5):
         np.testing.assert_array_equal(usual.draw(number).places, there.draw(number).places)
+
+
+def test_in_a_rotation_nobody_stands_in_for_a_client_that_is_away():
+    usual, some = (cohorts(Rotation(20, separation=10), there) for there in (None, shoal.Availability(online=0.5)))
+    for number in range(12):
+        assert set(some.draw(number).places) < set(usual.draw(number).places)
 
 
 def test_a_round_waits_until_enough_clients_are_there():

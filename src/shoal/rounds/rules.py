@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shoal.cohort import Fixed, Fraction, Poisson, Sampler
-from shoal.errors import SettingError
+from shoal.cohort import Fixed, Fraction, Poisson, Rotation, Sampler
+from shoal.errors import SettingError, UnsupportedError
 from shoal.settings import number, settle, whole
 
 
@@ -64,7 +64,12 @@ class Rules:
         settle(self, most_stale=whole(self.most_stale, "most_stale is a number of models, 0 or more", least=0))
 
     def check(self, sampler: Sampler) -> None:
-        """SettingError if a round's cohort never has `at_least` clients."""
+        """SettingError if a round's cohort never has `at_least` clients, UnsupportedError if clients take turns."""
+        if isinstance(sampler, Rotation):
+            raise UnsupportedError(
+                f"a server asks whoever is there and does not keep clients {sampler.separation} rounds apart yet: "
+                "simulate this plan, or ask for a number of clients"
+            )
         if isinstance(sampler, Fixed) and sampler.clients < self.at_least:
             raise SettingError(
                 f"a cohort of {sampler.clients} clients never has the {self.at_least} of at_least: ask for a larger "

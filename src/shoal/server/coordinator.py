@@ -243,6 +243,8 @@ class Coordinator:
         check_secure(plan, rules)
         if rules.buffer is not None:
             closing.check_buffered(plan)
+        else:
+            rules.check(plan.sampler)
         open_runs = [(c.facts.plan, c.left) for c in self._runs.values() if c.status in ACTIVE]
         await self._services.thread(self._services.spending.check, plan, open_runs)
         if any(conductor.facts.name == name for conductor in self._runs.values()):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.cohort import Fixed, Sampler
+from shoal.cohort import Fixed, Rotation, Sampler
 from shoal.errors import TooFewClientsError
 from shoal.key import Key
 from shoal.simulation.availability import Availability
@@ -53,7 +53,9 @@ class Cohorts:
         """
         key = self.key.split("round", number)
         if self.availability is None:
-            places = self.sampler.draw(key.split("cohort"), len(self.names))
+            places = self._turns(number)
+            if places is None:
+                places = self.sampler.draw(key.split("cohort"), len(self.names))
             if len(places) < self.min_clients:  # only random sizes can be: the plan was checked
                 raise self._too_few(number, places, 1)
             return Cohort(places)
@@ -61,7 +63,7 @@ class Cohorts:
         for check in range(self.availability.patience):
             at = key.split("check", check) if check else key
             there = self.availability.there(self.names, self._places, number + 1, check + 1, at)
-            chosen = there[self._among(len(there)).draw(at.split("cohort"), len(there))] if len(there) else there
+            chosen = self._chosen(number, there, at.split("cohort"))
             kept = self.availability.kept(chosen, at)
             if len(kept) >= self.min_clients:
                 return Cohort(kept, len(chosen) - len(kept), check)
@@ -76,6 +78,19 @@ class Cohorts:
             except TooFewClientsError:  # raised when its round has come: the rounds before it are run
                 break
         return drawn
+
+    def _chosen(self, number: int, there: Any, key: Key) -> Any:
+        """The cohort of a round among those that are there."""
+        turns = self._turns(number)
+        if turns is not None:
+            return np.intersect1d(turns, there)
+        return there[self._among(len(there)).draw(key, len(there))] if len(there) else there
+
+    def _turns(self, number: int) -> np.ndarray[Any, Any] | None:
+        """Whose turn it is in a round, if clients take turns: nobody stands in for one that is away."""
+        if not isinstance(self.sampler, Rotation):
+            return None
+        return self.sampler.turn(number, self.key.split("cohort"), len(self.names))
 
     def _among(self, there: int) -> Sampler:
         """The sampler; one of a fixed number takes everybody where fewer are there."""
