@@ -89,8 +89,9 @@ def deploy(
     """Runs a plan from beginning to end on a server and clients in this process, each client in its turn.
 
     With all clients there the model is that of `simulate(plan, clients, seed=seed, runtime="local")`: equal to the bit
-    where the chain ends on a grid, within float32 rounding otherwise. RunError if the run does not end well. A secure
-    sum is the whole protocol, in which each client has keys of its own and knows those of the others.
+    where the chain ends on a grid, within float32 rounding otherwise; but noise is the operating system's, another each
+    time. RunError if the run does not end well. A secure sum is the whole protocol, in which each client has keys of
+    its own and knows those of the others.
 
     >>> from shoal import FedAvg, hospitals, models, simulate
     >>> plan = Plan(FedAvg(models.logistic(13), steps=2, batch_size="all"), rounds=2)

@@ -67,9 +67,16 @@ def test_cohorts_of_a_size_add_up_as_replacements():
     assert (found.relation, found.accountant) == (REPLACED, "RDP")
 
 
-def test_nothing_has_no_epsilon():
+def test_plans_are_added_up_as_what_they_release():
+    made = plan(Clip(1.0) >> PlainSum() >> Gaussian(5.0, clients=10))
+    assert together([made, made], delta=1e-6) == together([Releases(5.0, 20)] * 2, delta=1e-6)
+
+
+def test_nothing_has_no_epsilon_and_other_things_are_refused():
     with pytest.raises(SettingError, match="nothing was released"):
         together([], delta=1e-6)
+    with pytest.raises(SettingError, match="plans and Releases"):
+        together([1.0], delta=1e-6)
 
 
 def test_a_server_claims_nothing_of_chance():

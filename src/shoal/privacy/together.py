@@ -11,13 +11,14 @@ import numpy as np
 from shoal.cohort import Fixed, Fraction, Poisson
 from shoal.errors import SettingError
 from shoal.extras import needed
+from shoal.plan import Plan
 from shoal.privacy import skellam
 from shoal.privacy.accounting import COARSE, FINE, HOPELESS, REPLACED, ZEROED, Spent, price
 from shoal.privacy.releases import Releases
 
 
-def together(each: Sequence[Releases], *, delta: float, clients: int | None = None) -> Spent:
-    """What releases with different noise, of different cohorts, give away of one client who was in all of them.
+def together(each: Sequence[Plan | Releases], *, delta: float, clients: int | None = None) -> Spent:
+    """What runs with different noise, of different cohorts, give away of one client who was in all of them.
 
     Where they are priced for different pairs of runs, the sum is for a weaker one that all of them imply: one client's
     contributions made zero. With public divisors that is removing the client, and it is replacing it by one who has
@@ -28,15 +29,18 @@ def together(each: Sequence[Releases], *, delta: float, clients: int | None = No
     """
     if not each:
         raise SettingError("nothing was released: name at least one run")
-    if len(each) == 1:
-        return price(each[0], clients=clients, delta=delta)
-    each = [_unsampled(one) for one in each]
-    found = [price(one, clients=clients, delta=delta, accountant="RDP") for one in each]
+    runs = [Releases.of(one) if isinstance(one, Plan) else one for one in each]
+    if not all(isinstance(one, Releases) for one in runs):
+        raise SettingError("what is added up here are plans and Releases: add up epsilons and deltas of other things")
+    if len(runs) == 1:
+        return price(runs[0], clients=clients, delta=delta)
+    runs = [_unsampled(one) for one in runs]
+    found = [price(one, clients=clients, delta=delta, accountant="RDP") for one in runs]
     relations = {one.relation for one in found}
-    epsilon, how = _epsilon(each, found, delta=delta, clients=clients)
+    epsilon, how = _epsilon(runs, found, delta=delta, clients=clients)
     sampling, events = (_joined([getattr(one, name) for one in found]) for name in ("sampling", "events"))
     relation = relations.pop() if len(relations) == 1 else ZEROED
-    return Spent(epsilon, delta, relation, how, sum(one.rounds for one in each), None, sampling, events)
+    return Spent(epsilon, delta, relation, how, sum(one.rounds for one in runs), None, sampling, events)
 
 
 def _epsilon(

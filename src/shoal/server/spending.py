@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from shoal.errors import BudgetError
+from shoal.extras import needed
 from shoal.plan import Plan
 from shoal.privacy import together
 from shoal.privacy.budget import Budget, event_of, releases_of, served, why_not_served
@@ -29,6 +30,8 @@ class Spending:
 
     def __init__(self, store: Store, budget: Budget | None = None) -> None:
         self._store, self.budget = store, budget
+        if budget is not None:  # now, and not in the middle of a round
+            needed("dp_accounting", "dp")
         self._spent = Counter[str]()
         for row in store.read("ledger_counts"):
             self._spent[row["event"]] += row["releases"]
