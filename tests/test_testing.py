@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import shoal
-from shoal import Clip, Collect, Mean, Median, PlainSum, Quantize, Remember, TopK, Weigh, models, simulate
+from shoal import AdaptiveClip, Clip, Collect, Mean, Median, PlainSum, Quantize, Remember, TopK, Weigh, models, simulate
 from shoal.errors import PlanError, RunError, SettingError, UnsupportedError
 from shoal.rounds.rules import Rules
 from shoal.testing import deploy
@@ -33,7 +33,7 @@ def plan(aggregation=None, *, rounds=3, model=None, **settings):
 
 CHAINS = {
     "a mean": None,
-    "a clipped mean": Weigh(1000) >> Clip(1.0) >> PlainSum() >> Mean(),
+    "a clipped mean": AdaptiveClip(1.0) >> Weigh(1000) >> PlainSum() >> Mean(),
     "what is left out remembered": Remember(TopK(0.3)) >> PlainSum() >> Mean(),
     "a median": Collect() >> Median(),
 }

@@ -18,11 +18,12 @@ from tests.conftest import classification
 SITES = classification(sizes=(7, 20, 12))
 GRID = shoal.Clip(0.5) >> shoal.Quantize(1e-4) >> shoal.PlainSum() >> shoal.Mean()
 SPARSE = shoal.Remember(shoal.TopK(0.4)) >> shoal.PlainSum() >> shoal.Mean()
+ADAPTIVE = shoal.AdaptiveClip(0.05) >> shoal.PlainSum() >> shoal.Mean()
 SKLEARN = models.SklearnModel(SGDClassifier(loss="log_loss"), features=4, classes=(0, 1))
 PLANS = {
     "a large jax model on a grid": shoal.FedAvg(models.mlp(4, hidden=(300, 300)), batch_size=4, aggregation=GRID),
     "a jax model, remembering": shoal.FedAvg(models.logistic(4), batch_size=4, aggregation=SPARSE),
-    "sklearn": shoal.FedAvg(SKLEARN, epochs=2),
+    "sklearn, adaptive": shoal.FedAvg(SKLEARN, epochs=2, aggregation=ADAPTIVE),
 }
 
 

@@ -213,10 +213,13 @@ def test_a_model_that_is_not_jax_goes_through_the_same_moves():
 
 
 def test_a_chain_takes_the_place_of_the_weighted_mean(clients):
-    chain = shoal.Clip(1e-3) >> shoal.PlainSum() >> shoal.Mean()
+    chain = shoal.AdaptiveClip(1e-3) >> shoal.PlainSum() >> shoal.Mean()
     process = learning.build_weighted_fed_avg(linear, shoal.sgd(RATE), aggregation=chain)
-    state = process.next(process.initialize(), clients).state
+    state, first = process.next(process.initialize(), clients)
     assert 0 < np.linalg.norm(state.global_model_weights) <= 1e-3 * (1 + 1e-6)
+    _, second = process.next(state, clients)
+    norms = [metrics["aggregator"]["clipping norm"] for metrics in (first, second)]
+    assert norms == pytest.approx([1e-3, 1e-3 * np.exp(0.2 * 0.5)]), "all were clipped in the first round"
 
 
 def test_nonsense_gets_a_sentence(clients):

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from sklearn.linear_model import SGDClassifier
 
 import shoal
-from shoal import PlainSum, Remember, TopK, Weigh, models
+from shoal import AdaptiveClip, PlainSum, Remember, TopK, Weigh, models
 from shoal.errors import CheckpointError, RejectedError
 from tests.conftest import classification
 
@@ -25,7 +25,8 @@ WORKS = {
     "weighted": shoal.FedAvg(models.logistic(4)),
     "adam": shoal.FedAvg(models.logistic(4), **ADAM),
     "remembered": shoal.FedAvg(
-        models.logistic(4), aggregation=Remember(TopK(0.2)) >> Weigh(20) >> PlainSum() >> shoal.Mean()
+        models.logistic(4),
+        aggregation=Remember(TopK(0.2)) >> AdaptiveClip(0.1) >> Weigh(20) >> PlainSum() >> shoal.Mean(),
     ),
     "sklearn": shoal.FedAvg(models.SklearnModel(SGDClassifier(), features=4, classes=(0, 1))),
 }

@@ -10,6 +10,7 @@ import pytest
 
 import shoal
 from shoal import (
+    AdaptiveClip,
     Clip,
     Collect,
     Gaussian,
@@ -47,7 +48,7 @@ AGGREGATIONS = {
     "clipped": Clip(0.1) >> Weigh(5) >> PlainSum() >> Mean(),
     "rounded": Round(3) >> PlainSum() >> Mean(),
     "remembered": Remember(TopK(0.2)) >> Weigh(20) >> PlainSum() >> Mean(),
-    "remembered rounding": Remember(Round(3)) >> Weigh(20) >> PlainSum() >> Mean(),
+    "remembered rounding": Remember(Round(3)) >> AdaptiveClip(0.1) >> Weigh(20) >> PlainSum() >> Mean(),
     "median": Clip(1.0) >> Collect() >> Median(),
     "noised": Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
     "grid": Clip(0.5) >> Quantize(1e-4) >> SecureSum(threshold=2) >> Mean(),

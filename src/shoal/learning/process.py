@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shoal.aggregation import Aggregation
 from shoal.aggregation.step import Remembers
 from shoal.algorithms import FedProx, Report, Run, start
 from shoal.algorithms.fedavg import Averaging
@@ -95,7 +96,7 @@ class LearningProcess:
         finite = bool(np.isfinite(np.asarray(run.state.vector)).all())
         if not finite:
             run = replace(run, state=state.run.state, memory=state.run.memory)
-        return Output(replace(state, run=run), _metrics(report, len(population), finite))
+        return Output(replace(state, run=run), _metrics(report, state.algorithm.aggregation, len(population), finite))
 
     def get_model_weights(self, state: State) -> np.ndarray[Any, Any]:
         """The model, as a vector."""
@@ -155,14 +156,15 @@ def vector_of(weights: Any, layout: Layout) -> np.ndarray[Any, Any]:
     return vector
 
 
-def _metrics(report: Report, clients: int, finite: bool) -> dict[str, Any]:
+def _metrics(report: Report, aggregation: Aggregation, clients: int, finite: bool) -> dict[str, Any]:
     seen = {name: pair[1] for name, pair in report.metrics.items()}
     counted = {"num_examples": int(seen["loss"])} if "loss" in seen else {}
-    there = int(report.clients)
+    there, trained, adapting = int(report.clients), means(report.metrics), aggregation.adapting
+    setting = {} if adapting is None else {adapting.setting_name: trained.pop(adapting.setting_name)}
     return {
         "distributor": (),
-        "client_work": {"train": means(report.metrics) | counted},
-        "aggregator": {"clients": there, "rejected": clients - there, "released": bool(report.released)},
+        "client_work": {"train": trained | counted},
+        "aggregator": {"clients": there, "rejected": clients - there, "released": bool(report.released)} | setting,
         "finalizer": {"update_non_finite": int(not finite)},
     }
 
