@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from shoal.privacy import Releases, noise_multiplier, rounds_for, spent
+from shoal import LocalLaplace
+from shoal.privacy import LocalReleases, Releases, noise_multiplier, rounds_for, spent
 
 STUDY = """\
 import shoal
@@ -49,6 +50,17 @@ def test_people_are_shown_two_tables(shoal_command, study):
     rows = [tuple(line.split()) for line in said.splitlines()]
     assert ("30", f"{answer.epsilon:.4g}") in rows
     assert ("4", f"{answer.epsilon:.4g}") in rows
+
+
+def test_a_study_that_is_private_on_each_client_is_priced_by_the_epsilon_of_one_contribution(shoal_command, study):
+    path = study("None", "shoal.LocalLaplace(0.4, norm=1.0) >> shoal.PlainSum() >> shoal.Over(clients=50)")
+    said = shoal_command("privacy", path, "--epsilon", "3").stdout
+    releases, asked = LocalReleases(LocalLaplace(0.4, norm=1.0), 30, 4), {"delta": 1e-6}
+    rows = [tuple(line.split()) for line in said.splitlines()]
+    assert said.startswith(str(spent(releases, **asked)))
+    assert ("of", "each", "epsilon") in rows
+    assert ("0.1", f"{spent(LocalReleases(LocalLaplace(0.1, norm=1.0), 30), **asked).epsilon:.4g}") in rows
+    assert f"at most: {rounds_for(releases, epsilon=3, **asked)}" in said
 
 
 def test_a_picture_is_saved_where_it_was_asked_for_and_else_nothing_is_computed(shoal_command, study, tmp_path):

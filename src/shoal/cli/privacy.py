@@ -18,7 +18,7 @@ from shoal.cli.study_file import load
 from shoal.cli.tables import show
 from shoal.data import Population
 from shoal.errors import SettingError
-from shoal.privacy import Releases, Spent, noise_multiplier, rounds_for, spent
+from shoal.privacy import LocalReleases, Releases, Spent, noise_multiplier, rounds_for, spent
 
 Study = Annotated[Path | None, typer.Argument(help="A Python file that defines a plan.")]
 Epsilon = Annotated[float | None, typer.Option(help="Also say how much noise and how many rounds this epsilon takes.")]
@@ -27,6 +27,7 @@ Clients = Annotated[int | None, typer.Option(help="The size of the population; t
 Colluding = Annotated[int, typer.Option(help="How many clients tell the server their share of the noise.")]
 
 _NOISES = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+_MOST = 50.0  # that a local step takes
 
 
 def command(
@@ -57,32 +58,51 @@ def command(
     if answer.why is not None:
         typer.echo(json.dumps(as_data(answer)) if as_json else str(answer))
         return
-    releases = Releases.of(found.plan)
+    local = found.plan.algorithm.aggregation.local
+    releases = LocalReleases.of(found.plan) if local else Releases.of(found.plan)
     by_rounds = [spent(releases, rounds=rounds, **asked) for rounds in _some(releases.rounds)]
-    by_noise = [spent(replace(releases, multiplier=releases.multiplier * factor), **asked) for factor in _NOISES]
+    own, others = _noises(releases)
+    by_noise = {noise: spent(other, **asked) for noise, other in others.items()}
     if png is not None:
-        privacy_picture.save(png, by_rounds, by_noise, plan=answer)
+        called = "epsilon of one contribution" if local else "noise multiplier"
+        privacy_picture.save(png, by_rounds, by_noise, plan=(own, answer), noise=called)
     takes = None if epsilon is None else {
         "epsilon": epsilon,
-        "noise_multiplier": noise_multiplier(releases, epsilon=epsilon, **asked),
+        "noise_multiplier": None if local else noise_multiplier(found.plan, epsilon=epsilon, **asked),
         "rounds": rounds_for(releases, epsilon=epsilon, **asked),
     }  # fmt: skip
     if as_json:
-        rounds, noise = ([as_data(one) for one in table] for table in (by_rounds, by_noise))
+        rounds = [as_data(one) for one in by_rounds]
+        each = "epsilon_of_each" if local else "noise_multiplier"
+        noise = [{**as_data(one), each: value} for value, one in by_noise.items()]
         typer.echo(json.dumps({**as_data(answer), "by_rounds": rounds, "by_noise": noise, "takes": takes}))
         return
     typer.echo(f"{answer}\n")
     show(("rounds", "epsilon"), [(f"{one.rounds:,}", _short(one)) for one in by_rounds], nothing="")
     typer.echo()
-    show(("noise", "epsilon"), [(f"{one.noise_multiplier:.4g}", _short(one)) for one in by_noise], nothing="")
-    if takes is not None:
-        typer.echo(f"\nepsilon {epsilon:g} takes a noise multiplier of {takes['noise_multiplier']:.4g}")
-        typer.echo(f"rounds with the plan's own noise, at most: {takes['rounds']:,}")
+    column = "of each" if local else "noise"
+    show((column, "epsilon"), [(f"{noise:.4g}", _short(one)) for noise, one in by_noise.items()], nothing="")
+    if takes is None:
+        return
+    typer.echo()
+    if not local:
+        typer.echo(f"epsilon {epsilon:g} takes a noise multiplier of {takes['noise_multiplier']:.4g}")
+    typer.echo(f"rounds with the plan's own noise, at most: {takes['rounds']:,}")
 
 
 def as_data(answer: Spent) -> dict[str, Any]:
     """What is spent, as plain data; an infinite epsilon is null."""
     return {**asdict(answer), "epsilon": None if answer.why is not None else answer.epsilon}
+
+
+def _noises(releases: Releases | LocalReleases) -> tuple[float, dict[float, Releases | LocalReleases]]:
+    """A plan's own noise, and releases by theirs: by multiplier, or by the epsilon of one contribution."""
+    if isinstance(releases, LocalReleases):
+        own = releases.step.epsilon
+        others = [own / factor for factor in _NOISES if own / factor <= _MOST]
+        return own, {one: replace(releases, step=replace(releases.step, epsilon=one)) for one in others}
+    own = releases.multiplier
+    return own, {own * factor: replace(releases, multiplier=own * factor) for factor in _NOISES}
 
 
 def _some(rounds: int) -> list[int]:
