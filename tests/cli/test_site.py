@@ -12,6 +12,7 @@ import pytest
 
 import shoal
 from shoal.cli import homes
+from shoal.cli.site import Telling
 from shoal.client.consent import Consent
 from shoal.client.identity import Home
 from shoal.client.joining import authority_with, joined
@@ -241,3 +242,15 @@ def test_a_home_is_found_if_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_a_ledger_that_is_not_there_is_a_sentence(shoal_command: Shoal) -> None:
     assert isinstance(shoal_command("ledger", "--home", "nowhere").exception, StoreError)
+
+
+def test_a_person_who_is_asked_is_told_what_a_plan_gives_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    telling = Telling(Home(tmp_path), as_json=False)
+    telling.plan(PLAN, INFO)
+    assert "gives away  no epsilon is known: no noise is added before Mean" in capsys.readouterr().err
+    chain = shoal.Clip(1.0) >> shoal.PlainSum() >> shoal.Gaussian(3.0, clients=10)
+    noised = shoal.Plan(shoal.FedAvg(shoal.models.logistic(2), aggregation=chain), rounds=1, cohort=shoal.Poisson(0.1))
+    telling.plan(noised, INFO)
+    epsilon = shoal.privacy.spent(shoal.privacy.Releases(3.0, 1), delta=1e-6).epsilon
+    said = f"gives away  epsilon {epsilon:.4g} at delta 1e-06 in all rounds, if the server adds the noise"
+    assert said in capsys.readouterr().err

@@ -15,8 +15,12 @@ from shoal.cli.tables import plain, print_json
 from shoal.client.contents import contents
 from shoal.client.events import Away, Connected, Event, Settled, Stopped, Took, Trained
 from shoal.client.identity import Home
+from shoal.errors import MissingExtraError, SettingError
 from shoal.plan import Plan
+from shoal.privacy import served, spent
 from shoal.wire.messages import RunInfo
+
+DELTA = 1e-6
 
 
 class Telling:
@@ -52,6 +56,7 @@ class Telling:
             f"the run {info.name} asks to compute with this site's data:", "",
             *str(plan).splitlines(), f"{'sent':<12}{contents(plan)}",
             f"{'closes with':<12}{info.minimum_cohort} clients or more, as the server says",
+            f"{'gives away':<12}{_given_away(plan)}",
             f"{'digest':<12}sha256:{info.plan_digest}", "",
         ]  # fmt: skip
         for line in lines:
@@ -91,3 +96,12 @@ class Telling:
             case _:
                 now = "waiting"
         return f"{now}; {self._counted} results counted, {self._sent:,} bytes sent; the ledger: {self._home.folder}"
+
+
+def _given_away(plan: Plan) -> str:
+    """What a plan gives away of a site in all its rounds."""
+    try:
+        found = spent(served(plan), delta=DELTA)
+    except (SettingError, MissingExtraError) as error:
+        return f"no epsilon is known: {error}"
+    return f"epsilon {found.epsilon:.4g} at delta {DELTA:g} in all rounds, if the server adds the noise"
