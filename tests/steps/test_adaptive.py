@@ -45,9 +45,10 @@ from shoal.errors import OrderError, PlanError, SettingError, WireError
 from shoal.key import Key
 from shoal.privacy import Releases
 from shoal.rounds.rules import Rules
+from shoal.server.closing import close, first_model, model_of
 from shoal.testing import deploy
 from shoal.vector import Layout, Part
-from shoal.wire.payloads import check_payload, pack_payload
+from shoal.wire.payloads import call_of, check_payload, pack_payload
 from shoal.wire.plans import plan_bytes, rebuilt
 from tests.conftest import classification
 
@@ -372,3 +373,13 @@ def test_contributions_in_units_of_different_rounds_are_not_added_up():
     study = shoal.Plan(shoal.FedAvg(model, aggregation=DEPLOYED["a plain sum"]), rounds=2)
     with pytest.raises(PlanError, match="in units of their round's clipping norm"):
         deploy(study, SITES, rules=Rules(buffer=2, at_least=2))
+
+
+def test_a_server_that_begins_again_and_its_clients_have_the_norm_of_the_round():
+    ask = Ask(AdaptiveClip(0.3) >> PlainSum() >> Mean())
+    first = first_model(ask, seed=0)
+    after = close(ask, first, sent(ask.aggregation, np.ones(SIZE, np.float32)), seed=0, round=0).model
+    again = model_of(ask, 0, after.state())
+    assert again.call() == after.call() != first.call()
+    assert call_of(ask, again.call()).setting == after.run.memory.setting
+    assert after.run.memory.setting == pytest.approx(0.3 * math.exp(0.2 * 0.5), rel=1e-6)
