@@ -98,11 +98,12 @@ class Aggregation:
                 raise OrderError(f"what {name} learns from is weighed like the value: put {other} after {name}")
             # such a step makes something else of a number or leaves it out, and does not know which one is meant
             if place > first and (isinstance(step, Shortens) or (step.gives is not None and Free in step.takes)):
-                raise OrderError(f"{other} would change the number that {name} learns from: put {other} before {name}")
+                fix = f"leave {name} out" if isinstance(step, Randomizes) else f"put {other} before {name}"
+                raise OrderError(f"{other} would change the number that {name} learns from: {fix}")
         if self.unit > adapting.coarsest:
             raise SettingError(
-                f"a grid of {self.unit:g} is too coarse for what {name} learns from, and in units of its setting: use a "
-                f"step of at most {adapting.coarsest:.3g}"
+                f"a grid of {self.unit:g} is too coarse for what {name} learns from, and in units of its setting: use "
+                f"a step of at most {adapting.coarsest:.3g}"
             )
 
     if not TYPE_CHECKING:  # the type checker knows no `>>` here; code without types gets a sentence
