@@ -21,8 +21,9 @@ from shoal.algorithms import Local, client_turn, enter, open_round, run_round, s
 from shoal.errors import SettingError, UnsupportedError
 from shoal.key import Key
 from shoal.noise.source import SecureNoise
+from shoal.steps.clip import shortened
 from shoal.turns import check_deployable
-from shoal.vector import Layout, Part
+from shoal.vector import Layout, Part, norm1
 
 SIZE = 6
 LAYOUT = Layout((Part("w", (SIZE,)),))
@@ -115,6 +116,16 @@ def test_no_replacement_of_a_client_changes_the_density_of_laplace_noise_by_more
     step = STEPS[1]
     moved = np.abs(centre(step, first) - centre(step, second)).sum()
     assert moved / step.scale <= step.epsilon
+
+
+@pytest.mark.parametrize("large", [0.0, 1e5, 3e38, np.nan])
+def test_a_long_traced_value_is_no_longer_than_the_l1_norm(large):
+    value = np.random.default_rng(0).normal(size=100_001).astype(np.float32)
+    value[7] = large
+    short = jax.jit(lambda value: shortened(value, norm1(value), limit=3.0))(value)
+    length = np.abs(np.asarray(short, np.float64)).sum()
+    assert length <= 3.0
+    assert length == pytest.approx(3.0 if large < 1e6 else 0.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("ones", [1, 2])
