@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from shoal.cli.privacy import as_data
 from shoal.cli.study_file import load
 from shoal.errors import MissingExtraError, PlanError, SettingError
 from shoal.plan import Plan
-from shoal.privacy import spent, why_none
+from shoal.privacy import derivation, spent, why_none
 from shoal.wire.costs import Costs
 
 _DELTA = 1e-6
@@ -25,18 +26,19 @@ Study = Annotated[Path, typer.Argument(help="A Python file that defines a plan."
 def command(
     study: Study, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:
-    """Print a study's plan: its work, what passes the chain, what leaves a client, its digest; what it costs."""
+    """Print a study's plan: its work, what leaves a client, how much it gives away and why; what it costs."""
     plan = load(study).plan
     if as_json:
         typer.echo(
             json.dumps(
-                {"digest": plan.digest(), "plan": plan.describe(), "network": _costs(plan), "privacy": _privacy(plan)}
+                {"digest": plan.digest(), "plan": plan.describe(), "network": _costs(plan), "privacy": _privacy(plan),
+                 "derivation": _derivation(plan)}
             )
-        )
+        )  # fmt: skip
         return
     typer.echo(str(plan))
     typer.echo(f"{'epsilon':<12}{_epsilon(plan)}")
-    for word, text in _lines(plan):
+    for word, text in (*derivation(plan).lines(), *_seen(plan), *_lines(plan)):
         typer.echo(f"{word:<12}{text}")
 
 
@@ -58,6 +60,27 @@ def _epsilon(plan: Plan) -> str:
     return f"not known: {found['why']}"
 
 
+def _derivation(plan: Plan) -> dict[str, Any] | None:
+    """How the plan's sensitivity comes about, as plain data; None where nothing bounds one client."""
+    found = derivation(plan)
+    if not math.isfinite(found.sensitivity):
+        return None
+    steps = [{**asdict(step), "bound": step.bound if math.isfinite(step.bound) else None} for step in found.steps]
+    return {**asdict(found), "steps": steps, "signal": found.signal}
+
+
+def _seen(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What of a client is seen by whom."""
+    chain = plan.algorithm.aggregation
+    parts = "value" if chain.private else "value, weight and metrics"
+    own = ", with noise of its own" if chain.local else ""
+    if chain.threshold:
+        yield "server sees", f"{parts} as sums of {chain.threshold} clients or more, or nothing{own}"
+    else:
+        yield "server sees", f"{parts} of each client by itself{own}"
+    yield "others see", f"the model of each round, {'with' if chain.private else 'without'} noise"
+
+
 def _costs(plan: Plan) -> dict[str, Any]:
     """What it costs over a network, as plain data."""
     try:
@@ -72,17 +95,17 @@ def _costs(plan: Plan) -> dict[str, Any]:
 
 
 def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    """The same for people, and what a secure sum shows."""
+    """The same for people."""
     try:
         costs = Costs.of(plan)
     except PlanError as error:
         yield "network", f"it does not run over one: {error}"
         return
     both, masked = costs.rounds * (costs.down_bytes + costs.up_bytes), costs.masked
-    if masked is not None:
-        yield "server sees", f"value, weight and metrics as sums of {masked.threshold} clients or more, or nothing"
-    metrics = "masked with its metrics" if masked else "and its metrics"
-    yield "network", f"{costs.down_bytes:,} bytes to each client of a round, {costs.up_bytes:,} back, {metrics}"
+    private = plan.algorithm.aggregation.private
+    metrics = "" if private else " with its metrics" if masked else ", and its metrics"
+    back = f"{costs.up_bytes:,} back{', masked' if masked else ''}{metrics}"
+    yield "network", f"{costs.down_bytes:,} bytes to each client of a round, {back}"
     if masked is not None:
         more = f"{masked.down_bytes:,} bytes to a client and {masked.up_bytes:,} back"
         yield "", f"and keys, shares and signatures: {more}, in a sum of {masked.clients:,}"

@@ -5,6 +5,8 @@ from shoal.privacy.answers import noise_multiplier as noise_multiplier
 from shoal.privacy.answers import rounds_for as rounds_for
 from shoal.privacy.answers import spent as spent
 from shoal.privacy.budget import served as served
+from shoal.privacy.derivation import Derivation as Derivation
+from shoal.privacy.derivation import derivation as derivation
 from shoal.privacy.local import LocalReleases as LocalReleases
 from shoal.privacy.releases import Releases as Releases
 from shoal.privacy.releases import Shared as Shared
