@@ -16,10 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 import shoal
+from shoal import PlainSum, Total
 from shoal.cli import demo
-from shoal.demos import keyboard_report
+from shoal.demos import keyboard_private, keyboard_private_report, keyboard_report
 from shoal.demos.keyboard import Data, check_equal, count, study
 from shoal.demos.keyboard_lstm import SHORT, recalls, start, suggest
+from shoal.demos.keyboard_private import Split, counting
 
 WAYS = [
     "most frequent words", "bigrams, each role its own", "bigrams, federated", "trigrams, federated",
@@ -174,3 +176,51 @@ def _read(terminal, shown, until, times=1):
     while shown.count(until) < times:
         shown += os.read(terminal, 1024)
     return shown
+
+
+@pytest.fixture(scope="module")
+def split(plays):
+    return Split.of(shoal.shakespeare(plays), words=14)
+
+
+def test_private_roles_have_no_say_in_what_is_counted(split):
+    assert not set(split.public.clients) & set(split.private.clients)
+    assert set(split.test.clients) <= set(split.private.clients)
+    assert split.vocabulary == split.public.vocabulary(14, least_clients=1)
+
+
+def test_a_role_moves_the_noised_counts_by_at_most_the_norm_that_the_noise_is_for():
+    table = shoal.analytics.NgramTable(5, ([0, 1, 2, 3, 4], [7, 9], [40]))
+    plan = counting(table, epsilon=2.0, delta=1e-6, threshold=2)
+    layout, chain = plan.algorithm.layout, plan.algorithm.aggregation
+    assert chain.sensitivity(layout) == pytest.approx(keyboard_private.NORM, rel=1e-3)
+    endless = {"3": (np.full((9000, 2), 2, np.int32), np.full(9000, 2, np.int32))}
+    quiet = replace(plan, algorithm=replace(plan.algorithm, aggregation=chain.steps[0] >> PlainSum() >> Total()))
+    (said, *others) = shoal.simulate(quiet, shoal.Population.from_clients(endless), progress="off").state.counts
+    assert np.linalg.norm(np.concatenate([said, *others])) <= keyboard_private.NORM
+
+
+def test_counting_and_training_together_stay_within_epsilon(split):
+    told = []
+    found = keyboard_private.study(split, 4.0, 2, tell=told.append)
+    assert told.count("round") == 4
+    assert list(found.spent) == ["counting", "training", "together"]
+    assert found.spent["counting"].epsilon + found.spent["training"].epsilon <= 4
+    assert found.spent["counting"].delta + found.spent["training"].delta == keyboard_private.DELTA
+    assert found.spent["together"].epsilon <= 4
+    assert len(found.lines) == 7 and found.roles == (1, 3)
+    assert "simulated" in keyboard_private_report.NOTE
+
+
+def test_the_command_prints_what_counting_spent(plays):
+    done = invoke("--data", plays, "--words", 14, "--rounds", 0, "--epsilon", 4, "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert printed["noise"] == "simulated"
+    assert 3.8 < printed["spent"]["counting"]["epsilon"] <= 4
+    table = invoke("--data", plays, "--words", 14, "--rounds", 0, "--epsilon", 4)
+    assert "at delta 1e-06" in table.stdout and "simulated noise" in table.stdout
+
+
+def test_a_prompt_to_models_with_noise_is_refused(plays):
+    assert "or --epsilon" in str(invoke("--data", plays, "--epsilon", 4, "--prompt", "to be").exception)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from shoal.data import shakespeare
-from shoal.demos import keyboard_report
+from shoal.demos import keyboard_private, keyboard_private_report, keyboard_report
 from shoal.demos.keyboard import Data, Study, study
 from shoal.demos.keyboard_lstm import FULL, SHORT
 from shoal.errors import SettingError
@@ -31,23 +33,25 @@ def command(
     ] = None,
     words: Annotated[int, typer.Option(help="Words of the vocabulary.")] = 10_000,
     prompt: Annotated[str | None, typer.Option(help="Print what may come next after this text, and end.")] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Count and train with so much differential privacy for each role as a whole.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:  # fmt: skip
     """Roles of Shakespeare's plays learn the next word together: by counting, and by federated averaging."""
     if rounds is not None and rounds < 0:
         raise SettingError(f"the LSTM is trained for 0 or more rounds, not {rounds}")
+    if epsilon is not None:
+        if full or prompt is not None:
+            raise SettingError(
+                "--full and --prompt are for models without noise: leave them out, or leave out --epsilon"
+            )
+        _private(data, words, epsilon, keyboard_private.ROUNDS if rounds is None else rounds, as_json=as_json)
+        return
     training = FULL if full else SHORT
     training = replace(training, rounds=training.rounds if rounds is None else rounds)
     spoken = Data.of(shakespeare(data), words=words)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("counting", total=training.rounds or None)
-
-        def tell(step: str) -> None:
-            if step == "round":
-                bar.advance(task)
-            else:
-                bar.update(task, description=step)
-
+    with _told(training.rounds) as tell:
         found = study(spoken, training, tell=tell)
     tried = None if prompt is None else keyboard_report.suggestions(found, prompt)
     if as_json:
@@ -59,6 +63,33 @@ def command(
         _show(tried)
     elif sys.stdin.isatty() and sys.stdout.isatty():
         _ask(found)
+
+
+def _private(data: Path | None, words: int, epsilon: float, rounds: int, *, as_json: bool) -> None:
+    split = keyboard_private.Split.of(shakespeare(data), words=words)
+    with _told(2 * rounds) as tell:  # with noise and without
+        found = keyboard_private.study(split, epsilon, rounds, tell=tell)
+    if as_json:
+        typer.echo(json.dumps(keyboard_private_report.data(found)))
+        return
+    Console().print(keyboard_private_report.table(found))
+    Console().print(*keyboard_private_report.spent(found), sep="\n", highlight=False)
+    Console().print(keyboard_private_report.NOTE, style="dim")
+
+
+@contextmanager
+def _told(rounds: int) -> Generator[Callable[[str], None]]:
+    """What takes the steps of a study, and shows them as a bar of so many rounds."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("counting", total=rounds or None)
+
+        def tell(step: str) -> None:
+            if step == "round":
+                bar.advance(task)
+            else:
+                bar.update(task, description=step)
+
+        yield tell
 
 
 def _ask(found: Study) -> None:
