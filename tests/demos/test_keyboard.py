@@ -223,4 +223,4 @@ def test_the_command_prints_what_counting_spent(plays):
 
 
 def test_a_prompt_to_models_with_noise_is_refused(plays):
-    assert "or --epsilon" in str(invoke("--data", plays, "--epsilon", 4, "--prompt", "to be").exception)
+    assert "leave out --epsilon" in str(invoke("--data", plays, "--epsilon", 4, "--prompt", "to be").exception)
