@@ -152,8 +152,7 @@ def compiled(name):
 )
 def test_no_client_and_no_setting_that_a_server_may_send_exceeds_the_bound(name, xp, value, setting):
     chain, setting = BOUNDED[name], np.float32(setting)
-    with np.errstate(all="ignore"):  # the length of a value that is not finite
-        whole = compiled(name)(value, setting) if xp is jnp else sent(chain, value, setting, examples=9).value
+    whole = compiled(name)(value, setting) if xp is jnp else sent(chain, value, setting, examples=9).value
     length = np.linalg.norm(np.asarray(whole, np.float64) * (chain.unit or 1))
     assert length <= chain.sensitivity(LAYOUT)
 
@@ -173,8 +172,7 @@ def test_a_client_that_is_replaced_by_a_poisoned_one_moves_the_sum_by_no_more_th
     chain, values = BOUNDED["on a grid"], several(random)
     honest = [sent(chain, value).value for value in values]
     for poison in (np.nan, np.inf, 3e38, -1e30, 0.0):
-        with np.errstate(all="ignore"):
-            poisoned = sent(chain, np.full(SIZE, poison, np.float32)).value
+        poisoned = sent(chain, np.full(SIZE, poison, np.float32)).value
         moved = np.linalg.norm((poisoned - honest[0]).astype(np.float64)) * chain.unit
         assert moved <= 2 * chain.sensitivity(LAYOUT)
         assert np.linalg.norm(poisoned.astype(np.float64)) * chain.unit <= chain.sensitivity(LAYOUT)
@@ -298,7 +296,7 @@ def test_a_grid_on_which_the_quantile_would_be_lost_is_refused():
     assert AdaptiveClip(1.0, share=0.5) >> Quantize(0.1) >> SecureSum(threshold=2) >> Mean()
 
 
-@pytest.mark.parametrize("settings", [{"norm": 0}, {"norm": 1e30}, {"quantile": 1.0}, {"rate": 0}, {"share": 1.0}])
+@pytest.mark.parametrize("settings", [{"norm": 0}, {"norm": 1e30}, {"quantile": 1.0}, {"rate": 0}, {"share": 1e-9}])
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(SettingError, match=rf"{next(iter(settings))}"):
         AdaptiveClip(**{"norm": 1.0, **settings})

@@ -26,8 +26,8 @@ class AdaptiveClip(Adapts[Free, Bounded]):
     Andrew, Thakkar, McMahan and Ramaswamy 2021, "Differentially private learning with adaptive clipping", algorithm 1:
     after each round norm * exp(-rate * (fraction - quantile)), where the fraction of clients who were not clipped is
     released with noise of its own. It rides in the value as one more number, so any noise after it covers both, and
-    `share` is the part of the privacy that it takes (of the squared sensitivity): the value's noise grows by
-    1 / sqrt(1 - share), as in their theorem 1. What follows is in units of the norm: one client's part is at most 1.
+    `share` is the part of the squared sensitivity that it takes: the value's noise grows by 1 / sqrt(1 - share), as in
+    their theorem 1. What follows is in units of the norm, in which no client's value is longer than 1.
 
     >>> AdaptiveClip(0.1).bound(float("inf"), Layout((Part("w", (3,)),)))
     1.0
@@ -43,10 +43,10 @@ class AdaptiveClip(Adapts[Free, Bounded]):
     def __post_init__(self) -> None:
         settle(
             self,
-            norm=number(self.norm, "a clipping norm is over 0 and finite", lambda v: _SMALLEST < v < _LARGEST),
+            norm=number(self.norm, "a clipping norm is from 1e-20 to 1e20", lambda v: _SMALLEST <= v <= _LARGEST),
             quantile=number(self.quantile, "a quantile is over 0 and under 1", lambda v: 0 < v < 1),
             rate=number(self.rate, "the rate of a norm is over 0 and at most 1", lambda v: 0 < v <= 1),
-            share=number(self.share, "the share of the quantile is over 0 and under 1", lambda v: 0 < v < 1),
+            share=number(self.share, "the share of the quantile is from 1e-6 to 0.999", lambda v: 1e-6 <= v <= 0.999),
         )
 
     def begin(self) -> Any:
