@@ -17,6 +17,7 @@ ok14 = Clip(1.0) >> Quantize(1e-3) >> PlainSum() >> DiscreteGaussian(1.0, client
 ok15 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(clients=100)
 ok16 = RandomizedResponse(1.0) >> PlainSum() >> Over(clients=100)
 ok17 = Clip(1.0) >> TopK(0.1) >> LocalLaplace(1.0, norm=1.0) >> PlainSum() >> Over(clients=100)
+ok20 = Remember(TopK(0.1)) >> AdaptiveClip(1.0) >> Weigh(500) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Mean()
 bad1 = Quantize(1e-3) >> Clip(1.0)  # clip after quantize
 bad2 = Quantize(1e-3) >> SecureSum(threshold=50)  # nothing bounds the range
 bad3 = Clip(1.0) >> SecureSum(threshold=50)  # floats cannot be masked
