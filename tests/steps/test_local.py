@@ -241,6 +241,7 @@ def test_no_server_and_no_client_runs_local_noise_that_a_seed_foretells(chain):
     "wrong",
     [
         lambda: LocalGaussian(0.0, 1e-6),
+        lambda: LocalGaussian(1e-7, 1e-6),
         lambda: LocalGaussian(51.0, 1e-6),
         lambda: LocalGaussian(1.0, 0.0),
         lambda: LocalGaussian(1.0, 1.0),

@@ -17,7 +17,8 @@ from shoal.settings import number, settle
 from shoal.steps.clip import shortened
 from shoal.vector import Layout, Vector, norm1
 
-_EPSILON = "the epsilon of one contribution is over 0 and at most 50"
+_EPSILON = "the epsilon of one contribution is from 1e-6 to 50"
+_LEAST, _MOST = 1e-6, 50
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class LocalGaussian(Randomizes[Bounded]):
     def __post_init__(self) -> None:
         settle(
             self,
-            epsilon=number(self.epsilon, _EPSILON, lambda v: 0 < v <= 50),
-            delta=number(self.delta, "delta is over 0 and under 1", lambda v: 0 < v < 1),
+            epsilon=number(self.epsilon, _EPSILON, lambda v: _LEAST <= v <= _MOST),
+            delta=number(self.delta, "delta is under 1, and at least 1e-100", lambda v: 1e-100 <= v < 1),
         )
 
     @property
@@ -89,7 +90,7 @@ class LocalLaplace(Randomizes[Free]):
     def __post_init__(self) -> None:
         settle(
             self,
-            epsilon=number(self.epsilon, _EPSILON, lambda v: 0 < v <= 50),
+            epsilon=number(self.epsilon, _EPSILON, lambda v: _LEAST <= v <= _MOST),
             norm=number(self.norm, "a clipping norm is over 0 and finite", lambda v: v > 0),
         )
 
