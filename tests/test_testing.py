@@ -153,15 +153,17 @@ def test_a_secure_sum_does_without_those_who_take_their_task_and_never_come(clie
 
 
 def test_protection_that_is_only_simulated_is_not_deployed(clients):
-    shares = Clip(1.0) >> Quantize(1e-3) >> shoal.NoiseShare(1.0, at_least=4) >> shoal.SecureSum(threshold=4)
+    alone = Clip(1.0) >> shoal.LocalGaussian(1.0, 1e-6) >> PlainSum() >> shoal.Over(clients=4)
     with pytest.raises(UnsupportedError, match="simulated"):
-        deploy(plan(shares >> shoal.Over(clients=4)), clients)
+        deploy(plan(alone), clients)
 
 
-def test_a_secure_sum_has_integer_noise_that_no_seed_decides(clients):
-    masked = Clip(1.0) >> Quantize(1e-3) >> shoal.SecureSum(threshold=3)
-    without = simulate(plan(masked >> Mean(), rounds=1), clients, runtime="local", progress="off").vector
-    noised = plan(masked >> shoal.DiscreteGaussian(0.05, clients=4), rounds=1)
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_secure_sum_has_integer_noise_that_no_seed_decides(clients, shared):
+    grid, masked = Clip(1.0) >> Quantize(1e-3), shoal.SecureSum(threshold=4)
+    without = simulate(plan(grid >> masked >> Mean(), rounds=1), clients, runtime="local", progress="off").vector
+    added = grid >> masked >> shoal.DiscreteGaussian(0.05, clients=4)
+    noised = plan(grid >> shoal.NoiseShare(0.05, at_least=4) >> masked >> shoal.Over(4) if shared else added, rounds=1)
     noises = [(deploy(noised, clients).vector - without) * 4 / 1e-3 for _ in range(2)]
     assert np.allclose(noises, np.rint(noises), atol=0.01)
     assert not np.array_equal(*noises)

@@ -35,7 +35,7 @@ from shoal.server.coordinator import Coordinator
 from shoal.server.views import RunView
 from shoal.store.blobs import Blobs
 from shoal.store.store import Store, open_store
-from shoal.turns import notes_of, take_turn
+from shoal.turns import notes_of, own_turn
 from shoal.wire.blobs import blob_id, manifest_of
 from shoal.wire.codec import decode, encode
 from shoal.wire.messages import (
@@ -194,7 +194,7 @@ class Fleet:
             model = await asyncio.to_thread(self._coordinator.blobs.read, blob_id(task.model), **whole)
         call, state = call_of(algorithm, model), states[task.state_of]
         turn = (algorithm, call, self._data[client.name], state, Key(*task.key))
-        payload, after = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: take_turn(*turn))
+        payload, after = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: own_turn(*turn))
         states[task.task] = after
         if task.secure is None:
             await self._report(client, task, pack_payload(payload))

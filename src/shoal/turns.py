@@ -7,19 +7,22 @@ Nothing in it depends on other clients, on how many there are or how much data t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.aggregation import Aggregation, Bag, DiscreteGaussian, Gaussian, Payload
+from shoal.aggregation import Aggregation, Bag, DiscreteGaussian, Gaussian, Over, Payload
 from shoal.aggregation.step import Noises
-from shoal.algorithms import Algorithm, Call, ClientState, client_turn
+from shoal.algorithms import Algorithm, Call, ClientState, Local, client_turn
 from shoal.errors import DataError, SettingError, UnsupportedError
 from shoal.examples import Examples, finite
 from shoal.key import Key
-from shoal.noise.tables import LARGEST
+from shoal.noise.source import SecureNoise
+from shoal.noise.tables import LARGEST, LARGEST_SHARE
 from shoal.vector import Layout
 
 LEAST = 32
@@ -42,6 +45,62 @@ def take_turn(
     return jax.tree.map(np.asarray, done)
 
 
+def own_turn(
+    algorithm: Algorithm[Any, Any, Any], call: Call[Any], data: Any, state: ClientState, key: Key
+) -> tuple[Payload | Bag, ClientState]:
+    """A client's turn on its own machine: `take_turn`, but for noise that the client adds.
+
+    That is drawn from the operating system, since the server knows `key`. What comes before it is what a simulated
+    client would have.
+    """
+    places = frozenset(place for place, step in enumerate(call.aggregation.steps) if isinstance(step, Noises))
+    if not places:
+        return take_turn(algorithm, call, data, state, key)
+    work: Any = algorithm
+    if algorithm.traceable and isinstance(data, Examples):
+        data = alone(data)
+        work = _Worked(algorithm.layout, _local(algorithm, call.message, data, state.algorithm, key))
+    return client_turn(work, call, data, state, cast("Key", _Own(key, places)))
+
+
+@dataclass(frozen=True)
+class _Worked:
+    """An algorithm whose work on a client is done."""
+
+    layout: Layout
+    done: Local
+
+    def local(self, *given: Any) -> Local:
+        return self.done
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A turn's key, but for the steps in some places: they draw from the operating system."""
+
+    key: Key
+    places: frozenset[int]
+    encodes: bool = False
+
+    def split(self, name: str | int) -> Any:
+        if name == "encode":
+            return _Own(self.key.split(name), self.places, encodes=True)
+        return SecureNoise() if self.encodes and name in self.places else self.key.split(name)
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled_local(
+    algorithm: Algorithm[Any, Any, Any], message: Any, data: Any, state: Any, key: Key
+) -> tuple[Any, ...]:
+    local = algorithm.local(message, data, state, key.split("local"))
+    return local.value, local.examples, local.client_state, local.metrics
+
+
+def _local(algorithm: Algorithm[Any, Any, Any], message: Any, data: Any, state: Any, key: Key) -> Local:
+    """A client's work as one compiled call, in NumPy."""
+    return Local(*jax.tree.map(np.asarray, _compiled_local(algorithm, message, data, state, key.traceable())))
+
+
 def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
     """UnsupportedError for a chain whose protection is only simulated so far: no server and no client runs it.
 
@@ -57,30 +116,27 @@ def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
 
 
 def _check_noise(aggregation: Aggregation, layout: Layout) -> None:
-    """A server draws the noise of these finishes from the operating system; clients draw theirs from the run's seed."""
-    if any(isinstance(step, Noises) for step in aggregation.steps):
-        raise UnsupportedError(
-            f"{aggregation}: shares of noise are simulated so far, since a client's turn draws from a key that the "
-            "server knows: let the server add the noise, ... >> SecureSum(...) >> DiscreteGaussian(...), or simulate "
-            "this plan"
-        )
+    """A server draws the noise of these finishes from the operating system, and so do clients with shares of noise."""
     if aggregation.local:
         raise UnsupportedError(
-            f"{aggregation}: what a client adds is simulated so far, since its turn draws from a key that the server "
-            "knows: let the server add the noise, as Gaussian does, or simulate this plan"
+            f"{aggregation}: what makes a contribution private by itself is simulated so far: let the server add the "
+            "noise, as Gaussian does, or share it, as NoiseShare does, or simulate this plan"
         )
     finish = aggregation.finish
-    if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian):
+    if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian, Over):
         raise UnsupportedError(
             f"{aggregation}: the noise of {type(finish).__name__} is simulated so far, and what only says that it "
             "protects must not run over a network: finish with Gaussian or DiscreteGaussian, or simulate this plan"
         )
+    bound, unit = aggregation.sensitivity(layout), aggregation.unit
+    widths = [(step.deviation(bound) / unit, LARGEST_SHARE) for step in aggregation.steps if isinstance(step, Noises)]
     if isinstance(finish, DiscreteGaussian):
-        wide = finish.grid_noise(aggregation.sensitivity(layout)) / aggregation.unit
-        if wide > LARGEST:
+        widths.append((finish.grid_noise(bound) / unit, LARGEST))
+    for wide, widest in widths:
+        if wide > widest:
             raise SettingError(
                 f"{aggregation}: the noise has a deviation of {wide:,.0f} steps of the grid, and the widest that is "
-                f"drawn has {LARGEST:,.0f}: use a larger step in Quantize"
+                f"drawn has {widest:,.0f}: use a larger step in Quantize"
             )
 
 

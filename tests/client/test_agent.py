@@ -102,13 +102,13 @@ def test_a_plan_that_is_not_what_its_digest_says_is_refused(server, site, change
     assert said in site.told(Refused)[0].reasons[0]
 
 
-def test_a_plan_that_only_pretends_to_protect_is_refused_by_the_client_itself(server, site):
-    grid, share = shoal.Clip(1.0) >> shoal.Quantize(0.01), shoal.NoiseShare(1.0, at_least=3)
+def test_a_plan_whose_noise_nobody_can_draw_is_refused_by_the_client_itself(server, site):
+    grid, share = shoal.Clip(1.0) >> shoal.Quantize(1e-6), shoal.NoiseShare(1.0, at_least=3)
     chain = grid >> share >> shoal.SecureSum(threshold=3) >> shoal.Over(clients=10)
     plan = shoal.Plan(shoal.FedAvg(models.logistic(4), aggregation=chain), rounds=1)
     server.runs = [info(plan)]
     site.steps(2)
-    assert "simulated" in site.told(Refused)[0].reasons[0]
+    assert "use a larger step in Quantize" in site.told(Refused)[0].reasons[0]
 
 
 def test_a_plan_with_code_of_its_own_runs_where_its_study_file_is(server, site):

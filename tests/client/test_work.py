@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
+from scipy.stats import chi2
 from sklearn.linear_model import SGDClassifier
 
 import shoal
@@ -13,6 +16,7 @@ from shoal import (
     Collect,
     DiscreteGaussian,
     Gaussian,
+    LocalGaussian,
     Mean,
     Median,
     NoiseShare,
@@ -29,7 +33,7 @@ from shoal.algorithms import close_round, enter, open_round, start
 from shoal.analytics import MeanAndVariance
 from shoal.client import work
 from shoal.errors import DataError, SettingError, UnsupportedError, WireError
-from shoal.turns import check_deployable
+from shoal.turns import check_deployable, own_turn, take_turn
 from shoal.wire.blobs import manifest_of, raw_chunks
 from shoal.wire.payloads import check_payload, pack_tree, payload_schema, unpack_payload
 from tests.conftest import classification
@@ -161,6 +165,26 @@ def test_data_that_the_plan_cannot_learn_from_are_refused_before_any_turn(column
         work.prepared(CASES["jax"], columns, name="ward-3")
 
 
+@pytest.mark.parametrize("name", ["jax on a grid", "sklearn on a grid"])
+def test_a_share_of_noise_is_all_that_no_key_decides(name):
+    algorithm, site = CASES[name], SITES[SITES.names[2]]
+    grid = Clip(0.5) >> Quantize(1e-6)
+    noisy = replace(algorithm, aggregation=grid >> NoiseShare(0.2, at_least=100) >> SecureSum(threshold=100) >> Over(9))
+    plain = replace(algorithm, aggregation=grid >> SecureSum(threshold=100) >> Mean())
+    key, run = shoal.Key.from_seed(1), start(plain, shoal.Key.from_seed(0))
+    wanted, _ = take_turn(plain, open_round(plain, run), site, enter(plain), key)
+    given = [own_turn(noisy, open_round(noisy, replace(run, aggregation=noisy.aggregation)), site, enter(noisy), key)[0]
+             for _ in range(40)]  # fmt: skip
+    shares = np.array([one.value - wanted.value for one in given]).astype(np.float64)
+    deviation = 0.2 * noisy.aggregation.sensitivity(noisy.layout) / 1e-6 / 10
+    low, high = chi2.ppf([1e-6, 1 - 1e-6], shares.size)
+    assert low < np.sum((shares / deviation) ** 2) < high
+    assert len({one.value.tobytes() for one in given}) == 40
+    assert all(one.clients == 1 and not one.weight and not one.notes for one in given)
+    same, _ = own_turn(plain, open_round(plain, run), site, enter(plain), key)
+    assert np.array_equal(same.value, wanted.value)
+
+
 class Cauchy(Finish[Bounded]):
     takes, private = (Bounded,), True
 
@@ -171,7 +195,7 @@ class Cauchy(Finish[Bounded]):
 def test_chains_whose_protection_is_only_simulated_are_refused():
     quantized = Clip(0.5) >> Quantize(1e-3)
     for aggregation in (
-        quantized >> NoiseShare(0.1, at_least=2) >> SecureSum(threshold=2) >> Over(4),
+        Clip(0.5) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(4),
         Clip(0.5) >> PlainSum() >> Cauchy(),
     ):
         with pytest.raises(UnsupportedError, match="simulated so far"):
@@ -182,10 +206,15 @@ def test_chains_whose_protection_is_only_simulated_are_refused():
         masked,
         Clip(0.5) >> PlainSum() >> Gaussian(1.0, clients=4),
         quantized >> SecureSum(threshold=2) >> DiscreteGaussian(1.0, clients=4),
+        quantized >> NoiseShare(0.1, at_least=2) >> SecureSum(threshold=2) >> Over(4),
     ):
         check_deployable(shoal.FedAvg(models.logistic(4), aggregation=aggregation))
-    with pytest.raises(SettingError, match="larger step in Quantize"):
-        wide = Clip(0.5) >> Quantize(1e-6) >> SecureSum(threshold=2) >> DiscreteGaussian(2.0, clients=4)
-        check_deployable(shoal.FedAvg(models.logistic(4), aggregation=wide))
+    fine = Clip(0.5) >> Quantize(1e-6)
+    for wide in (
+        fine >> SecureSum(threshold=2) >> DiscreteGaussian(2.0, clients=4),
+        fine >> NoiseShare(0.1, at_least=2) >> SecureSum(threshold=2) >> Over(4),
+    ):
+        with pytest.raises(SettingError, match="larger step in Quantize"):
+            check_deployable(shoal.FedAvg(models.logistic(4), aggregation=wide))
     with pytest.raises(UnsupportedError, match="nothing but metrics"):
         check_deployable(shoal.FedEval(models.logistic(4), aggregation=masked))

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import pytest
 
 import shoal
-from shoal import Clip, Gaussian, Mean, NoiseShare, Over, PlainSum, Poisson, Quantize, SecureSum
+from shoal import Clip, Gaussian, LocalGaussian, Mean, NoiseShare, Over, PlainSum, Poisson, Quantize, SecureSum
 from shoal.errors import SettingError
 from shoal.privacy import Releases, Shared, spent, together
 from shoal.privacy.accounting import ADDED_OR_REMOVED, REPLACED, ZEROED
@@ -100,8 +100,17 @@ def test_what_is_kept_of_a_round_is_what_it_releases(discrete, threshold):
 def test_a_plan_without_an_epsilon_is_not_served_under_a_budget():
     assert "no noise is added" in why_not_served(plan(PlainSum() >> Mean()))
     assert why_not_served(plan(Clip(1.0) >> PlainSum() >> Gaussian(1.0, clients=5))) == ""
-    shares = Clip(1.0) >> Quantize(0.01) >> NoiseShare(1.0, at_least=3) >> SecureSum(3) >> Over(5)
-    assert "simulated so far" in why_not_served(plan(shares))
+    assert "LocalReleases" in why_not_served(plan(Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(5)))
+
+
+def test_shares_of_noise_are_kept_and_added_up_as_what_they_are():
+    made = plan(Clip(1.0) >> Quantize(0.01) >> NoiseShare(30.0, at_least=3) >> SecureSum(3) >> Over(5), rounds=7)
+    assert releases_of(event_of(made), 7) == served(made)
+    alone = spent(made, delta=1e-6).epsilon
+    assert together([served(made)] * 2, delta=1e-6).epsilon == pytest.approx(
+        spent(replace(served(made), rounds=14), delta=1e-6).epsilon
+    )
+    assert alone == spent(served(made), delta=1e-6).epsilon
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-6), (1, 0), (1, 1), (math.inf, 1e-6)])

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from shoal.aggregation import Over
 from shoal.cli.tables import plain, print_json
 from shoal.client.contents import contents
 from shoal.client.events import Away, Connected, Event, Settled, Stopped, Took, Trained
@@ -104,4 +105,7 @@ def _given_away(plan: Plan) -> str:
         found = spent(served(plan), delta=DELTA)
     except (SettingError, MissingExtraError) as error:
         return f"no epsilon is known: {error}"
-    return f"epsilon {found.epsilon:.4g} at delta {DELTA:g} in all rounds, if the server adds the noise"
+    adds = (
+        "other sites add their shares of" if isinstance(plan.algorithm.aggregation.finish, Over) else "the server adds"
+    )
+    return f"epsilon {found.epsilon:.4g} at delta {DELTA:g} in all rounds, if {adds} the noise"

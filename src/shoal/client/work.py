@@ -16,7 +16,7 @@ from shoal.data import Population
 from shoal.errors import DataError
 from shoal.examples import Examples
 from shoal.key import Key
-from shoal.turns import take_turn
+from shoal.turns import own_turn
 from shoal.wire.blobs import coded, raw_chunks
 from shoal.wire.messages import Manifest
 from shoal.wire.payloads import call_of, pack_payload, pack_tree, unpack_tree
@@ -65,7 +65,7 @@ def turn(algorithm: Work, model: Any, data: Any, *, key: tuple[int, int], state:
     WireError for a container of another algorithm, DataError for rows that compiled code cannot read.
     """
     before = enter(algorithm) if state is None else unpack_tree(state, enter(algorithm))
-    payload, after = take_turn(algorithm, call_of(algorithm, model), data, before, Key(*key))
+    payload, after = own_turn(algorithm, call_of(algorithm, model), data, before, Key(*key))
     return Turn(payload, pack_tree(after) if remembers(algorithm) else None)
 
 

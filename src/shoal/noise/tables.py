@@ -25,6 +25,8 @@ LARGEST = WIDEST * 512
 """The largest standard deviation of discrete Gaussian noise, in steps of the grid."""
 MOST_DRAWS = 1024
 """How many draws are added up at most for one Skellam number."""
+LARGEST_SHARE = WIDEST * math.sqrt(MOST_DRAWS)
+"""The largest standard deviation of Skellam noise, in steps of the grid."""
 
 _BITS = 64
 _EXACT = 192
@@ -129,7 +131,7 @@ def wide_skellam(words: Words, count: int, *, variance: float) -> Int64[np.ndarr
     draws = max(1, math.ceil(variance / WIDEST**2))
     if draws > MOST_DRAWS:
         raise SettingError(
-            f"Skellam noise has a deviation of at most {WIDEST * math.sqrt(MOST_DRAWS):,.0f} steps of the grid, not "
+            f"Skellam noise has a deviation of at most {LARGEST_SHARE:,.0f} steps of the grid, not "
             f"{math.sqrt(variance):,.0f}: use a coarser step"
         )
     table = skellam(variance / draws)

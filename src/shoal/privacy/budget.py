@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
-from shoal.aggregation import DiscreteGaussian, Gaussian
+from shoal.aggregation import DiscreteGaussian, Gaussian, Over
 from shoal.errors import SettingError
 from shoal.plan import Plan
-from shoal.privacy.releases import Releases, Whoever
+from shoal.privacy.releases import Releases, Shared, Whoever
 from shoal.settings import number, settle
 
 
@@ -42,10 +42,10 @@ def served(plan: Plan) -> Releases:
     Clients come by themselves, and the server knows who: each client counts as being in each round.
     """
     releases, finish = Releases.of(plan), plan.algorithm.aggregation.finish
-    if type(finish) not in (Gaussian, DiscreteGaussian):
+    if type(finish) not in (Gaussian, DiscreteGaussian, Over):
         raise SettingError(
-            f"servers draw the noise of Gaussian and DiscreteGaussian; that before or in {type(finish).__name__} is "
-            "simulated so far"
+            f"the noise of {type(finish).__name__} is simulated so far, and no server draws it: finish with Gaussian "
+            "or DiscreteGaussian"
         )
     return replace(releases, cohort=Whoever())
 
@@ -59,14 +59,19 @@ def event_of(plan: Plan) -> str:
     '{"noise": "normal", "multiplier": 2.0, "threshold": 0}'
     """
     found = served(plan)
-    noise = "discrete" if found.discrete else "normal"
-    return json.dumps({"noise": noise, "multiplier": found.multiplier, "threshold": found.threshold})
+    noise = "shared" if found.shared else "discrete" if found.discrete else "normal"
+    kept = {"noise": noise, "multiplier": found.multiplier, "threshold": found.threshold}
+    return json.dumps(kept | (asdict(found.shared) if found.shared else {}))
 
 
 def releases_of(event: str, rounds: int) -> Releases:
     """So many of a round that was kept as text."""
     kept = json.loads(event)
-    return Releases(kept["multiplier"], rounds, Whoever(), kept["threshold"], discrete=kept["noise"] == "discrete")
+    noise, shared = kept["noise"], None
+    if noise == "shared":
+        shared = Shared(kept["at_least"], kept["norm"], kept["size"])
+    discrete = noise == "discrete"
+    return Releases(kept["multiplier"], rounds, Whoever(), kept["threshold"], discrete=discrete, shared=shared)
 
 
 def why_not_served(plan: Plan) -> str:

@@ -111,6 +111,8 @@ class Spending:
         assert self.budget is not None
         each = [releases_of(event, rounds) for event, rounds in total.items()]
         weight = math.fsum(one.rounds / one.multiplier**2 for one in each)
+        if any(one.shared for one in each):  # whose losses are no function of that alone
+            return self._price(total) <= self.budget.epsilon
         kind = any(one.discrete for one in each)
         low, high = self._edges.get(kind, (0.0, math.inf))
         if weight <= low * (1 + 1e-12):

@@ -19,7 +19,7 @@ class NoiseShare(Noises):
 
     Symmetric Skellam noise, the difference of two Poisson draws (Agarwal, Kairouz and Liu 2021, section 2):
     shares of variance (multiplier * bound / unit)**2 / at_least add up to one of the whole variance, or
-    more when more clients answer. Drawn from the run's key: simulated noise.
+    more when more clients answer. A site draws it from the operating system, a simulation from the run's key.
 
     >>> NoiseShare(1.0, at_least=80).at_least
     80
