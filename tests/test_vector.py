@@ -1,5 +1,6 @@
 """One flat vector with a layout."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def test_what_does_not_fit_is_refused():
         layout.unflatten(np.ones(3))
     with pytest.raises(SettingError, match="different names"):
         Layout((Part("w", (2,)), Part("w", (2,))))
+
+
+@pytest.mark.parametrize("around", [lambda call: call, jax.jit, jax.vmap], ids=["by itself", "compiled", "in lanes"])
+@pytest.mark.parametrize("largest", [3e38, 2.0**127, 2.0**126, 1e20, 1e-37])
+def test_the_norm_of_a_vector_with_a_number_near_the_end_of_float32_is_its_length(around, largest):
+    vector = np.array([[largest, 1e-38, 0.0, -largest / 2]], np.float32)
+    found = around(norm)(jnp.asarray(vector if around is jax.vmap else vector[0]))
+    assert float(jnp.ravel(found)[0]) == pytest.approx(np.linalg.norm(vector.astype(np.float64)), rel=1e-6)
 
 
 @pytest.mark.parametrize("size", [0, 1, 33, 1000, 3_000_001])

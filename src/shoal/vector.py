@@ -140,7 +140,8 @@ def norm(vector: Vector) -> Float[Array, ""]:
         exact = vector.astype(np.float64)
         return np.sqrt(np.dot(exact, exact))
     largest = jnp.max(jnp.abs(vector), initial=0)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    # XLA may multiply by 1 / scale, and takes numbers under 2**-126 for 0: a vector of 2**127 would have no length.
+    scale = jnp.clip(jnp.where(jnp.isfinite(largest), largest, 1), 2.0**-125, 2.0**125)
     return scale * jnp.sqrt(_pairwise(jnp.square(vector / scale)))  # a number of 1e20 has no square in float32
 
 
