@@ -122,14 +122,17 @@ def test_a_server_with_a_budget_refuses_a_plan_whose_epsilon_nobody_knows(store)
 
 
 def run(store, folder, made, *, budget=None, before=None, rules=None):
-    """A run from beginning to end; what the operator sees of it, and the ledger."""
+    """A run from beginning to end, or one that is there resumed; what the operator sees of it, and the ledger."""
 
     async def whole():
         coordinator = Coordinator(store, Blobs(folder), federation="f", budget=budget)
         await coordinator.start([made])
         fleet = Fleet(coordinator, made, {name: SITES[name] for name in SITES.names})
         try:
-            begun = await coordinator.submit(made, name="run", rules=rules or Rules(at_least=3), seed=0)
+            if store.read("runs"):
+                begun = (await coordinator.command("run", "resume")).id
+            else:
+                begun = await coordinator.submit(made, name="run", rules=rules or Rules(at_least=3), seed=0)
             if before is not None:
                 await before(coordinator)
             fleet.start()
@@ -161,6 +164,11 @@ def test_a_round_that_would_overspend_does_not_open_and_the_run_says_why(store, 
     assert view.reason.startswith("the budget of this federation, epsilon 4 at delta 1e-06, is spent")
     assert all(past.status == "closed" for past in view.history)
     assert len(store.read("ledger")) == 3
+    view, _ = run(store, tmp_path, made, budget=BUDGET)
+    assert (view.status, view.round) == ("failed", 2)
+    view, _ = run(store, tmp_path, made, budget=Budget(5.0, 1e-6))
+    assert (view.status, view.round) == ("completed", 3)
+    assert len(store.read("ledger")) == 4
 
 
 def test_a_run_that_would_overspend_is_not_begun(store, tmp_path):
