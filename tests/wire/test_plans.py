@@ -61,7 +61,7 @@ PLANS = {
     "grid": of(models.logistic(2), aggregation=GRID >> shoal.PlainSum() >> shoal.Mean()),
     "integer noise": of(
         models.logistic(2),
-        aggregation=shoal.Clip(1.0)
+        aggregation=shoal.AdaptiveClip(1.0, quantile=0.8)
         >> shoal.Rotate(3)
         >> shoal.Quantize(1e-3)
         >> shoal.SecureSum(2)
