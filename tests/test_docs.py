@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shoal
-from shoal import algorithms, analytics, errors, learning, models, partition, privacy, schedules
+from shoal import algorithms, analytics, errors, learning, matrices, models, partition, privacy, schedules
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,8 +36,8 @@ def own_names(module):
 @pytest.mark.parametrize(
     ("module", "prefix"),
     [(shoal, ""), (models, "models."), (analytics, "analytics."), (learning, "learning."), (schedules, "schedules."),
-     (partition, "partition."), (privacy, "privacy.")],
-    ids=["shoal", "models", "analytics", "learning", "schedules", "partition", "privacy"],
+     (partition, "partition."), (privacy, "privacy."), (matrices, "matrices.")],
+    ids=["shoal", "models", "analytics", "learning", "schedules", "partition", "privacy", "matrices"],
 )  # fmt: skip
 def test_the_reference_lists_every_public_name(module, prefix):
     reference = "".join(map(page, ("docs/reference.md", "docs/reference-data.md", "docs/reference-models.md")))

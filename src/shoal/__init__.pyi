@@ -1,11 +1,13 @@
 from . import analytics as analytics
 from . import learning as learning
+from . import matrices as matrices
 from . import models as models
 from . import privacy as privacy
 from . import schedules as schedules
 from .aggregation import Collect as Collect
 from .aggregation import DiscreteGaussian as DiscreteGaussian
 from .aggregation import Gaussian as Gaussian
+from .aggregation import MatrixGaussian as MatrixGaussian
 from .aggregation import Mean as Mean
 from .aggregation import Over as Over
 from .aggregation import PlainSum as PlainSum
@@ -24,6 +26,7 @@ from .cohort import Everyone as Everyone
 from .cohort import Fixed as Fixed
 from .cohort import Fraction as Fraction
 from .cohort import Poisson as Poisson
+from .cohort import Rotation as Rotation
 from .data import Imputer as Imputer
 from .data import LazyPopulation as LazyPopulation
 from .data import OneHot as OneHot

@@ -134,7 +134,7 @@ class Rotation:
 
     >>> rotation = Rotation(2, separation=3)
     >>> [rotation.turn(number, Key.from_seed(0), 6).tolist() for number in range(4)]
-    [[0, 4], [1, 5], [2, 3], [0, 4]]
+    [[0, 5], [1, 2], [3, 4], [0, 5]]
     """
 
     clients: int

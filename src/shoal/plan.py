@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from shoal.aggregation import Adapts
+from shoal.aggregation import Adapts, Correlates
 from shoal.algorithms import Algorithm
-from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Sampler, sampler
+from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Rotation, Sampler, sampler, separation
 from shoal.describe import Description, describe
 from shoal.errors import SettingError
 from shoal.schema import Schema
@@ -52,6 +52,9 @@ class Plan:
         settle(
             self, min_clients=whole(self.min_clients, "min_clients is a number of clients, 0 for no minimum", least=0)
         )
+        finish = self.algorithm.aggregation.finish
+        if isinstance(finish, Correlates):
+            finish.check_schedule(rounds=self.rounds, separation=separation(self.sampler))
         if self.data is not None and not isinstance(self.data, Schema):
             raise SettingError(f"data is a Schema, such as Schema(['age'], 'ill'), not a {type(self.data).__name__}")
         most = getattr(self.algorithm, "most_rounds", None)
@@ -130,6 +133,8 @@ def _who(cohort: Sampler) -> str:
             return f"{fraction:.4g} of the clients in each"
         case Poisson(rate):
             return f"each client with probability {rate:.4g} in each"
+        case Rotation(clients, apart):
+            return f"{clients} clients in each, none of them again within {apart}"
         case _:
             return f"{cohort} in each"
 

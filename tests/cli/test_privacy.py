@@ -63,6 +63,16 @@ def test_a_study_that_is_private_on_each_client_is_priced_by_the_epsilon_of_one_
     assert f"at most: {rounds_for(releases, epsilon=3, **asked)}" in said
 
 
+def test_a_study_whose_noise_is_correlated_is_priced_for_no_more_rounds_than_it_is_for(shoal_command, study):
+    noise = "shoal.MatrixGaussian(4.0, clients=5, matrix=shoal.matrices.Blt(30, 10))"
+    path = study("shoal.Rotation(5, separation=10)", f"shoal.Clip(1.0) >> shoal.PlainSum() >> {noise}")
+    said = json.loads(shoal_command("privacy", path, "--epsilon", "3", "--json").stdout)
+    assert [one["rounds"] for one in said["by_rounds"]] == [3, 8, 15, 22, 30]
+    assert {one["epsilon"] for one in said["by_rounds"]} == {said["epsilon"]}
+    assert said["epsilon"] == pytest.approx(spent(Releases(4.0, rounds=1), delta=1e-6).epsilon)
+    assert said["takes"]["rounds"] == 30
+
+
 def test_a_picture_is_saved_where_it_was_asked_for_and_else_nothing_is_computed(shoal_command, study, tmp_path):
     shoal_command("privacy", study("5"), "--delta", "1e-3", "--png", tmp_path / "spent.png")
     assert (tmp_path / "spent.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,5 @@
 from shoal import *
+from shoal.matrices import Blt
 
 ok1 = Clip(1.0) >> PlainSum() >> Gaussian(1.0, clients=100)
 ok2 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Gaussian(1.0, clients=100)
@@ -17,6 +18,8 @@ ok14 = Clip(1.0) >> Quantize(1e-3) >> PlainSum() >> DiscreteGaussian(1.0, client
 ok15 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(clients=100)
 ok16 = RandomizedResponse(1.0) >> PlainSum() >> Over(clients=100)
 ok17 = Clip(1.0) >> TopK(0.1) >> LocalLaplace(1.0, norm=1.0) >> PlainSum() >> Over(clients=100)
+ok18 = Clip(1.0) >> PlainSum() >> MatrixGaussian(2.0, clients=100, matrix=Blt(200, 20))
+ok19 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> MatrixGaussian(2.0, clients=100, matrix=Blt(200, 20))
 ok20 = Remember(TopK(0.1)) >> AdaptiveClip(1.0) >> Weigh(500) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Mean()
 bad1 = Quantize(1e-3) >> Clip(1.0)  # clip after quantize
 bad2 = Quantize(1e-3) >> SecureSum(threshold=50)  # nothing bounds the range
@@ -42,3 +45,4 @@ bad21 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> TopK(0.1)  # a step after the n
 bad22 = Clip(1.0) >> PlainSum() >> Over(clients=100)  # no noise anywhere
 bad23 = Clip(1.0) >> Quantize(1e-3) >> LocalLaplace(1.0, norm=1.0)  # float noise on integers
 bad24 = Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Gaussian(1.0, clients=9)  # noise twice
+bad25 = TopK(0.1) >> PlainSum() >> MatrixGaussian(2.0, clients=100, matrix=Blt(200, 20))  # noise with no bound

@@ -1,5 +1,6 @@
 from shoal.aggregation.chain import Aggregation as Aggregation
 from shoal.aggregation.chain import Release as Release
+from shoal.aggregation.correlated import MatrixGaussian as MatrixGaussian
 from shoal.aggregation.finish import Correlates as Correlates
 from shoal.aggregation.finish import DiscreteGaussian as DiscreteGaussian
 from shoal.aggregation.finish import Finish as Finish

@@ -80,6 +80,10 @@ class Correlates(Finish[Kind_contra]):
     def follow(self, sums: Sums, key: Key, memory: Any) -> tuple[Vector, Any]:
         """The result of the round, and what is remembered for the next."""
 
+    @abstractmethod
+    def check_schedule(self, *, rounds: int, separation: int) -> None:
+        """SettingError if the noise is not enough for so many rounds, a client coming again after `separation`."""
+
     def finish(self, sums: Sums, key: Key) -> Vector:
         """Not by itself: the rounds before it matter."""
         raise OrderError(f"the noise of {type(self).__name__} depends on the rounds before: use follow")

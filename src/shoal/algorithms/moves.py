@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.aggregation import Bag, Payload
+from shoal.aggregation import Bag, Memory, Payload
 from shoal.algorithms.protocol import Algorithm, Call, ClientState, Local, Report, Run
 from shoal.examples import Examples
 from shoal.key import Key
@@ -110,8 +110,9 @@ def close_round(algorithm: Algorithm[S, B, D], run: Run[S], total: Payload | Bag
     nothing else: its clients keep the states they had.
     """
     release = run.aggregation.decode(total, key=key, layout=algorithm.layout, memory=run.memory)
-    after = algorithm.update(run.state, release.value, run.round), release.memory
-    state, memory = choose(release.released, after, (run.state, run.memory))
+    after = algorithm.update(run.state, release.value, run.round), release.memory.setting
+    state, setting = choose(release.released, after, (run.state, run.memory.setting))
+    memory = Memory(setting, release.memory.noise)  # a round has its noise whether or not it releases anything
     closed = Run(state, run.aggregation, run.round + 1, memory)
     return closed, Report(release.clients, release.notes, release.released)
 

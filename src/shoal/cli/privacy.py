@@ -60,7 +60,7 @@ def command(
         return
     local = found.plan.algorithm.aggregation.local
     releases = LocalReleases.of(found.plan) if local else Releases.of(found.plan)
-    by_rounds = [spent(releases, rounds=rounds, **asked) for rounds in _some(releases.rounds)]
+    by_rounds = [spent(releases, rounds=rounds, **asked) for rounds in _some(releases)]
     own, others = _noises(releases)
     by_noise = {noise: spent(other, **asked) for noise, other in others.items()}
     if png is not None:
@@ -105,9 +105,12 @@ def _noises(releases: Releases | LocalReleases) -> tuple[float, dict[float, Rele
     return own, {own * factor: replace(releases, multiplier=own * factor) for factor in _NOISES}
 
 
-def _some(rounds: int) -> list[int]:
-    """Some numbers of rounds up to twice as many, each once."""
-    return sorted({max(1, round(rounds * part)) for part in (0.1, 0.25, 0.5, 0.75, 1, 2)})
+def _some(releases: Releases | LocalReleases) -> list[int]:
+    """Some numbers of rounds up to twice as many, each once; no more than noise that is correlated is for."""
+    some = {max(1, round(releases.rounds * part)) for part in (0.1, 0.25, 0.5, 0.75, 1, 2)}
+    if isinstance(releases, Releases) and releases.matrix is not None:
+        some = {rounds for rounds in some if rounds <= releases.matrix.rounds}
+    return sorted(some)
 
 
 def _short(answer: Spent) -> str:

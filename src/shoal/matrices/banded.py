@@ -24,8 +24,8 @@ class Banded(Matrix):
     `bands` is how far noise reaches back, `separation` at most and unless said; bands - 1 vectors are remembered.
 
     >>> noise = Banded(200, 20)
-    >>> round(noise.error, 2), round(noise.sensitivity, 2)
-    (9.98, 5.31)
+    >>> round(noise.error, 1), round(noise.sensitivity, 1)
+    (10.0, 5.3)
     """
 
     bands: int = field(default=0, kw_only=True)

@@ -29,8 +29,8 @@ class Blt(Matrix):
     It remembers `buffers` vectors, however many rounds there are between two turns of a client.
 
     >>> noise = Blt(200, 20)
-    >>> round(noise.error, 2), round(noise.sensitivity, 2)
-    (10.59, 5.63)
+    >>> round(noise.error, 1), round(noise.sensitivity, 1)
+    (10.6, 5.6)
     """
 
     buffers: int = field(default=2, kw_only=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Literal
 
-from shoal.cohort import Everyone, Fixed, Fraction, Poisson
+from shoal.cohort import Everyone, Fixed, Fraction, Poisson, Rotation
 from shoal.errors import SettingError
 from shoal.extras import needed
+from shoal.matrices import Matrix
 from shoal.privacy import skellam
 from shoal.privacy.releases import Releases, Whoever
 
@@ -35,7 +36,7 @@ class Spent:
     """What a run gives away of one client: epsilon at delta, and all that this rests on.
 
     `relation` says which two runs cannot be told apart, `events` what was added up, `accountant` how; `why` is the
-    reason where epsilon is infinite. It prints as lines for people.
+    reason where epsilon is infinite; `moves` what the noise multiplier is measured by. It prints as lines for people.
     """
 
     epsilon: float
@@ -47,6 +48,7 @@ class Spent:
     sampling: str
     events: str
     why: str | None = None
+    moves: str = "moves the sum by"
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """A word and a text for each line."""
@@ -56,7 +58,7 @@ class Spent:
         yield "epsilon", f"{self.epsilon:.4g} at delta {self.delta:g}"
         yield "between", f"runs that differ in this: {self.relation}"
         if self.noise_multiplier is not None:
-            yield "noise", f"{self.noise_multiplier:.6g} times what one client, added or removed, moves the sum by"
+            yield "noise", f"{self.noise_multiplier:.6g} times what one client, added or removed, {self.moves}"
         yield "sampling", self.sampling
         yield "events", f"{self.events}, added up by {self.accountant}"
 
@@ -69,9 +71,11 @@ def price(
     grain: float = FINE,
 ) -> Spent:  # fmt: skip
     """What releases give away of one of `clients` clients."""
-    losses = partial(normal, rounds=releases.rounds, accountant=accountant, grain=grain)
+    losses = partial(normal, rounds=releases.events, accountant=accountant, grain=grain)
     if releases.shared is not None:
         return _shares(releases, delta, colluding)
+    if releases.matrix is not None:
+        return _correlated(releases, releases.matrix, delta, losses)
     if releases.discrete:
         return _discrete(releases, delta)
     cohort = releases.cohort
@@ -83,6 +87,9 @@ def price(
             return _poisson(releases, rate, clients, delta, losses)
         case Fixed() | Fraction():
             return _fixed(releases, delta, clients)
+        case Rotation(_, apart):
+            sampling = f"{cohort}: each client at most once in {apart:,} rounds, without amplification"
+            return _composed(releases, delta, losses, ZEROED, sampling)
         case Whoever():
             sampling = f"{cohort}, and the server knows who: no amplification is claimed"
             return _composed(releases, delta, losses, ZEROED, sampling)
@@ -124,9 +131,20 @@ def _fixed(releases: Releases, delta: float, clients: int | None) -> Spent:
     return _spent(releases, epsilon, delta, REPLACED, "RDP", sampling, event)
 
 
+def _correlated(releases: Releases, matrix: Matrix, delta: float, losses: Losses) -> Spent:
+    """All rounds together are one sum with normal noise, C x + z: what is released is made of that."""
+    epsilon, how = losses(releases.multiplier, 1.0, delta=delta)
+    sampling = f"{releases.cohort}: each client at most once in {matrix.separation:,} rounds, without amplification"
+    return Spent(
+        epsilon, delta, ZEROED, how, releases.rounds, releases.multiplier, sampling,
+        f"Gaussian({releases.multiplier:.6g}), once for all {matrix.rounds:,} rounds",
+        moves=f"moves C x by, x being the sums of all rounds and C {matrix}",
+    )  # fmt: skip
+
+
 def _discrete(releases: Releases, delta: float) -> Spent:
     """Noise on a grid: its Renyi divergences are at most those of normal noise (Canonne, Kamath and Steinke 2020)."""
-    epsilon, how = normal(releases.multiplier, 1.0, rounds=releases.rounds, delta=delta, accountant="RDP", grain=FINE)
+    epsilon, how = normal(releases.multiplier, 1.0, rounds=releases.events, delta=delta, accountant="RDP", grain=FINE)
     sampling = f"{releases.cohort}: no amplification is claimed for noise on a grid"
     event = f"DiscreteGaussian({releases.multiplier:.6g})"
     return _spent(releases, epsilon, delta, ZEROED, how, sampling, event)
@@ -144,7 +162,7 @@ def _shares(releases: Releases, delta: float, colluding: int) -> Spent:
     honest = (shared.at_least - colluding) / shared.at_least
     variance = (releases.multiplier * shared.norm) ** 2 * honest
     losses = [
-        releases.rounds * skellam.renyi(order, norm=shared.norm, variance=variance, size=shared.size)
+        releases.events * skellam.renyi(order, norm=shared.norm, variance=variance, size=shared.size)
         for order in skellam.ORDERS
     ]
     epsilon, _ = needed("dp_accounting.rdp", "dp").compute_epsilon(skellam.ORDERS, losses, delta)
@@ -157,10 +175,8 @@ def _shares(releases: Releases, delta: float, colluding: int) -> Spent:
 def _spent(
     releases: Releases, epsilon: float, delta: float, relation: str, how: str, sampling: str, event: str
 ) -> Spent:  # fmt: skip
-    rounds = releases.rounds
-    return Spent(
-        epsilon, delta, relation, how, rounds, releases.multiplier, sampling, f"{rounds:,} times {event}"
-    )  # fmt: skip
+    events = f"{releases.events:,} times {event}"
+    return Spent(epsilon, delta, relation, how, releases.rounds, releases.multiplier, sampling, events)
 
 
 @lru_cache(maxsize=256)

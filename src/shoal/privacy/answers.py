@@ -80,6 +80,8 @@ def rounds_for(
 ) -> int:  # fmt: skip
     """The most rounds after which a plan has spent at most `epsilon`: 0 if one is too many, 10 million at most.
 
+    Noise that is correlated between rounds is for all rounds of its matrix: those, or 0.
+
     >>> rounds_for(Releases(10.0, rounds=1), epsilon=4.8866, delta=1e-6)
     100
     """
@@ -92,6 +94,8 @@ def rounds_for(
         found = _price(planned, clients=clients, delta=delta, colluding=colluding, accountant=accountant, grain=COARSE)
         return found.epsilon <= target
 
+    if isinstance(releases, Releases) and releases.matrix is not None:  # its noise is for all its rounds together
+        return releases.matrix.rounds if holds(releases.rounds, "PLD") else 0
     fewest = _most(lambda rounds: holds(rounds, "RDP"), 0)
     return _most(lambda rounds: holds(rounds, "PLD"), fewest)
 

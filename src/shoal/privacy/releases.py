@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.aggregation import DiscreteGaussian, Gaussian, Over
+from shoal.aggregation import DiscreteGaussian, Gaussian, MatrixGaussian, Over
 from shoal.aggregation.step import Adapts
-from shoal.cohort import Everyone, sampler
+from shoal.cohort import Everyone, sampler, separation
 from shoal.errors import SettingError
 from shoal.key import Key
+from shoal.matrices import Banded, Blt, Matrix, Tree
 from shoal.plan import Plan
 from shoal.settings import number, settle, whole
 from shoal.steps import AdaptiveClip, LocalGaussian, LocalLaplace, NoiseShare, RandomizedResponse
@@ -53,7 +54,8 @@ class Releases:
 
     `multiplier` is the standard deviation of the noise over the sensitivity, which is how far one client, added or
     removed, moves the sum. `threshold` is a secure sum's: a round with fewer clients releases nothing. The noise is
-    normal, or `discrete` on a grid, or comes in shares as `shared` says.
+    normal, or `discrete` on a grid, or comes in shares as `shared` says. With a `matrix` it is correlated between
+    rounds, and the multiplier is that of `MatrixGaussian`, for all rounds together.
 
     >>> Releases(1.0, rounds=100, cohort=0.1).cohort
     Fraction(fraction=0.1)
@@ -65,6 +67,7 @@ class Releases:
     threshold: int = 0
     discrete: bool = False
     shared: Shared | None = None
+    matrix: Matrix | None = None
 
     def __post_init__(self) -> None:
         settle(
@@ -74,6 +77,14 @@ class Releases:
             cohort=sampler(self.cohort),
             threshold=whole(self.threshold, "a threshold is a number of clients, 0 for none", least=0),
         )
+        if self.matrix is not None:
+            finish = MatrixGaussian(self.multiplier, clients=1, matrix=self.matrix)
+            finish.check_schedule(rounds=self.rounds, separation=separation(self.cohort))
+
+    @property
+    def events(self) -> int:
+        """How many events of one client there are to add up: its rounds, or one where their noise is correlated."""
+        return 1 if self.matrix is not None else -(-self.rounds // separation(self.cohort))
 
     @staticmethod
     def of(plan: Plan) -> Releases:
@@ -87,6 +98,9 @@ class Releases:
         if isinstance(chain.finish, Gaussian | DiscreteGaussian):
             discrete = isinstance(chain.finish, DiscreteGaussian)
             return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, discrete)
+        if isinstance(chain.finish, MatrixGaussian):
+            matrix = chain.finish.matrix
+            return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, matrix=matrix)
         share = next(step for step in chain.steps if isinstance(step, NoiseShare))
         shared = Shared(share.at_least, chain.sensitivity(layout) / chain.unit, chain.sent(layout).size)
         return Releases(share.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
@@ -101,11 +115,13 @@ def why_none(plan: Plan) -> str | None:
             f"no noise is added before {finish}, so nothing bounds what one client gives away: finish with "
             "Clip(norm) >> PlainSum() >> Gaussian(multiplier, clients=...), for example"
         )
-    if type(chain.finish) not in (Gaussian, DiscreteGaussian, Over):
+    if type(chain.finish) not in (Gaussian, DiscreteGaussian, MatrixGaussian, Over):
         return (
-            f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, and NoiseShare "
-            "or a local step before Over"
+            f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, MatrixGaussian, "
+            "and NoiseShare or a local step before Over"
         )
+    if isinstance(chain.finish, MatrixGaussian) and type(chain.finish.matrix) not in (Banded, Blt, Tree):
+        return f"the accountant does not know {chain.finish.matrix}: it knows Banded, Blt and Tree"
     if type(chain.finish) is Over and not any(type(step) in (NoiseShare, *LOCAL) for step in chain.steps):
         return (
             "the accountant does not know the noise in these contributions: it knows that of NoiseShare, "

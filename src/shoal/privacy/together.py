@@ -56,7 +56,7 @@ def _epsilon(
     grain = FINE if all(_rate(one) == 1 for one in each) else COARSE
     losses = needed("dp_accounting.pld", "dp").PLDAccountant(value_discretization_interval=grain)
     for one in each:
-        losses.compose(_event(one), one.rounds)
+        losses.compose(_event(one), one.events)
     return min((float(losses.get_epsilon(delta)), "PLD"), (float(epsilon), "RDP"))
 
 
@@ -67,14 +67,14 @@ def _curve(releases: Releases, clients: int | None) -> Any:
     if shared is not None:
         variance = (releases.multiplier * shared.norm) ** 2
         of_order = [skellam.renyi(a, norm=shared.norm, variance=variance, size=shared.size) for a in skellam.ORDERS]
-        return releases.rounds * np.asarray(of_order)
+        return releases.events * np.asarray(of_order)
     relation, event = dp.NeighboringRelation.ADD_OR_REMOVE_ONE, _event(releases)
     if isinstance(releases.cohort, Fixed | Fraction) and releases.cohort != Fraction(1.0) and not releases.discrete:
         assert clients is not None  # it was priced alone
         relation = dp.NeighboringRelation.REPLACE_ONE
         of_half = dp.GaussianDpEvent(releases.multiplier / 2)
         event = dp.SampledWithoutReplacementDpEvent(clients, releases.cohort.most(clients), of_half)
-    return rdp.RdpAccountant(skellam.ORDERS, relation).compose(event, releases.rounds).rdp
+    return rdp.RdpAccountant(skellam.ORDERS, relation).compose(event, releases.events).rdp
 
 
 def _event(releases: Releases) -> Any:
