@@ -64,12 +64,13 @@ class Spending:
         if why := why_not_served(plan):
             raise BudgetError(why)
         event = event_of(plan)
-        before = self._spent + planned(others)
+        now = Counter(dict(self._spent))  # which may grow meanwhile: this is called from a thread
+        before = now + planned(others)
         after = before + Counter({event: plan.rounds})
         if self._fits(after):
             return
         most = self._most(before, event, plan.rounds)
-        spent, open_too, this_too = (self._price(total) for total in (self._spent, before, after))
+        spent, open_too, this_too = (self._price(total) for total in (now, before, after))
         raise BudgetError(
             f"the budget of this federation is {self.budget}. Spent is epsilon {spent:.4g}, {open_too:.4g} with what "
             f"open runs plan, and it would be {this_too:.4g} with the {plan.rounds:,} rounds of this run: {most:,} of "
