@@ -54,9 +54,7 @@ def test_one_contribution_costs_its_epsilon_and_several_at_most_the_sum(step):
 
 def test_another_accountant_holds_the_epsilon_of_laplace_noise_between_its_bounds():
     prv = pytest.importorskip("prv_accountant", reason="prv-accountant is not installed: it is in the dev extra")
-    oracle = prv.PRVAccountant(
-        prv.LaplaceMechanism(0.2), max_self_compositions=150, eps_error=0.05, delta_error=1e-9
-    )
+    oracle = prv.PRVAccountant(prv.LaplaceMechanism(0.2), max_self_compositions=150, eps_error=0.05, delta_error=1e-9)
     low, middle, high = oracle.compute_epsilon(1e-6, 150)
     found = spent(LocalReleases(LAPLACE, 150), delta=1e-6).epsilon
     assert low <= found <= high
