@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from msgspec import to_builtins
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from shoal.demos.keyboard_deployed import Deployed
 from shoal.demos.keyboard_private import CUT, Private
 
 NOTE = (
@@ -50,3 +52,46 @@ def data(private: Private) -> dict[str, Any]:
         ],
         "spent": {part: asdict(found) for part, found in private.spent.items()},
     }
+
+
+DEPLOYED_NOTE = (
+    "The noise is of the operating system. The server was killed after a release was in its ledger and before the "
+    "model was on disk: the round was closed again with other noise, and both count. top 1, top 3: on the last fifth "
+    "of what these roles say. Noise that hides one of so few leaves little to learn."
+)
+
+
+def deployed_table(deployed: Deployed) -> Table:
+    """The network's model beside one with simulated noise and one without."""
+    terms = deployed.terms
+    title = (
+        f"{terms.roles:,} roles as clients over TLS, {terms.rounds} rounds, the server killed in round "
+        f"{terms.killed_at}, {deployed.seconds:.1f} s"
+    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("LSTM of", no_wrap=True)
+    for name in ("top 1", "top 3"):
+        table.add_column(name, justify="right")
+    rows = {
+        "the network": deployed.network,
+        "simulate, simulated noise": deployed.simulated,
+        "simulate, no noise": deployed.without_noise,
+    }
+    for name, found in rows.items():
+        table.add_row(name, *(f"{recall:.3f}" for recall in found))
+    return table
+
+
+def ledger(deployed: Deployed) -> Iterator[str]:
+    """What the server's ledger says was spent, and what is left of its budget."""
+    budget = deployed.ledger.budget
+    assert budget is not None
+    yield f"ledger      {deployed.releases} releases of {deployed.terms.rounds} rounds"
+    yield from (f"{word:<12}{text}" for word, text in deployed.spent.lines())
+    yield f"budget      epsilon {budget.epsilon:g} at delta {budget.delta:g}"
+    yield f"left        epsilon {max(0.0, budget.epsilon - deployed.spent.epsilon):.2g}"
+
+
+def deployed_data(deployed: Deployed) -> dict[str, Any]:
+    """The same as plain data."""
+    return {"demo": "keyboard", "noise": "the operating system's", **to_builtins(deployed)}
