@@ -161,6 +161,18 @@ class Aggregation:
         """
         return (math.inf, *self.bounds(layout))[-1]
 
+    def longest(self, layout: Layout) -> float:
+        """The L2 norm that the contribution of a client that keeps to the chain has, with what it adds by itself.
+
+        In units of training; without noise for a secure sum, of which nobody sees one.
+        """
+        before = math.inf
+        for step, bound in zip(self.steps, self.bounds(layout), strict=True):
+            if isinstance(step, Randomizes):
+                return step.longest(before, layout)
+            before, layout = bound, step.after(layout)
+        return before
+
     def upload_bytes(self, layout: Layout) -> int:
         """The most bytes that one client's value takes, without headers."""
         sizes = list[int]()
@@ -198,6 +210,8 @@ class Aggregation:
 
         `setting` is the round's, of a step that adapts; None for that of the first round.
         """
+        if value.shape != (layout.size,):  # of another shape it could be broadcast, and be longer than its bound
+            raise SettingError(f"a value is a vector of {layout.size:,} numbers, as its layout says, not {value.shape}")
         one = namespace(value).ones((), "float32")
         if setting is None and self.adapting:
             setting = self.adapting.begin()
