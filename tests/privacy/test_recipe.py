@@ -8,8 +8,22 @@ from statistics import NormalDist
 import pytest
 
 import shoal
-from shoal import Clip, DiscreteGaussian, Everyone, Fixed, Gaussian, PlainSum, Poisson, SecureSum, privacy, private_mean
+from shoal import (
+    Clip,
+    DiscreteGaussian,
+    Everyone,
+    Fixed,
+    Gaussian,
+    MatrixGaussian,
+    PlainSum,
+    Poisson,
+    Rotation,
+    SecureSum,
+    privacy,
+    private_mean,
+)
 from shoal.errors import SettingError
+from shoal.matrices import Blt
 from shoal.noise.tables import LARGEST
 from shoal.vector import Layout, Part
 
@@ -61,3 +75,14 @@ def test_what_it_needs_is_asked_for():
         made(epsilon=-1)
     with pytest.raises(SettingError, match="ask for a delta under"):
         made(delta=1e-3, cohort=Poisson(0.1), population=10_000)
+
+
+@pytest.mark.parametrize("threshold", [None, 80])
+def test_with_a_matrix_its_noise_is_correlated_and_that_of_one_sum(threshold):
+    noise, turns = Blt(50, separation=10), Rotation(100, separation=10)
+    chain = made(cohort=turns, threshold=threshold, matrix=noise)
+    assert chain.finish == MatrixGaussian(made(rounds=1).finish.multiplier, clients=100, matrix=noise)
+    assert privacy.spent(plan(chain, turns), delta=1e-6).epsilon <= 2
+    assert 0.5 <= chain.sensitivity(MILLION) < 0.5 * 1.01
+    with pytest.raises(SettingError, match="keeps them apart"):
+        made(cohort=100, matrix=noise)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from shoal.aggregation import Aggregation, DiscreteGaussian, Gaussian, PlainSum, SecureSum
+from shoal.aggregation import Aggregation, DiscreteGaussian, Gaussian, MatrixGaussian, PlainSum, SecureSum
 from shoal.cohort import Sampler
 from shoal.errors import SettingError
+from shoal.matrices import Matrix
 from shoal.noise.tables import LARGEST
 from shoal.privacy.answers import noise_multiplier, spent
 from shoal.privacy.releases import Releases
@@ -20,6 +22,7 @@ _FINEST = 16
 def private_mean(
     *, epsilon: float, delta: float, norm: float, rounds: int, clients: int,
     cohort: int | float | Sampler | None = None, population: int | None = None, threshold: int | None = None,
+    matrix: Matrix | None = None,
 ) -> Aggregation:  # fmt: skip
     """The mean of the clients' values with the least noise that spends `epsilon` at `delta` in `rounds` rounds.
 
@@ -27,7 +30,8 @@ def private_mean(
     a round is to have. `cohort` is the plan's; without one a client counts as being in each round, which is also what
     holds on a server, whatever its cohorts are. `population` is how many clients there are in all, for a cohort of a
     size, or for a sample with a threshold. With a `threshold` sums are secure, and the noise is added to integers: the
-    grid's step is a power of two of the norm. SettingError if no noise is enough.
+    grid's step is a power of two of the norm. With a `matrix` noise is correlated between rounds, for clients that a
+    `Rotation` keeps apart. SettingError if no noise is enough.
 
     >>> print(private_mean(epsilon=2, delta=1e-6, norm=1.0, rounds=100, clients=50))
     Clip(norm=1.0) >> PlainSum() >> Gaussian(multiplier=22.32, clients=50)
@@ -35,8 +39,14 @@ def private_mean(
     bound = number(norm, "the norm that contributions are clipped to is over 0", lambda v: v > 0)
     if threshold is not None:
         threshold = whole(threshold, "a secure sum has a threshold of at least two clients", least=2)
-    releases = Releases(1.0, rounds, cohort, threshold or 0, discrete=threshold is not None)
+    discrete = threshold is not None and matrix is None
+    releases = Releases(1.0, rounds, cohort, threshold or 0, discrete, matrix=matrix)
     multiplier = _enough(releases, epsilon=epsilon, delta=delta, population=population)
+    if matrix is not None:
+        finish = MatrixGaussian(multiplier, clients=clients, matrix=matrix)
+        if threshold is None:
+            return Clip(bound) >> PlainSum() >> finish
+        return Clip(bound) >> Quantize(bound * 2.0**-_FINEST) >> SecureSum(threshold) >> finish
     if threshold is None:
         return Clip(bound) >> PlainSum() >> Gaussian(multiplier, clients=clients)
     step = bound * _fineness(multiplier)
@@ -48,8 +58,7 @@ def _enough(releases: Releases, *, epsilon: float, delta: float, population: int
     multiplier = noise_multiplier(releases, epsilon=epsilon, delta=delta, clients=population)
     while True:
         multiplier = _rounded_up(multiplier)
-        releases = Releases(multiplier, releases.rounds, releases.cohort, releases.threshold, releases.discrete)
-        if spent(releases, delta=delta, clients=population).epsilon <= epsilon:
+        if spent(replace(releases, multiplier=multiplier), delta=delta, clients=population).epsilon <= epsilon:
             return multiplier
         multiplier *= 1.001
 
