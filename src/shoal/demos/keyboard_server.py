@@ -36,7 +36,8 @@ def main(folder: Path, terms: Terms) -> None:
             asked = federation.coordinator.token(label="demo", uses=terms.roles, lasts_s=3600.0)
             ready["token"] = serving.call(asked)
         say(event="ready", **ready)
-        conductor = Conductor(federation, serving, ended, rules=Rules(at_least=terms.roles))
+        rules = Rules(at_least=terms.at_least, wait_for=terms.roles)
+        conductor = Conductor(federation, serving, ended, rules=rules)
         try:
             state, _ = conductor.ask(RUN, training(terms))
         except StoppedError:
