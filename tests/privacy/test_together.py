@@ -100,7 +100,7 @@ def test_what_is_kept_of_a_round_is_what_it_releases(discrete, threshold):
 def test_a_plan_without_an_epsilon_is_not_served_under_a_budget():
     assert "no noise is added" in why_not_served(plan(PlainSum() >> Mean()))
     assert why_not_served(plan(Clip(1.0) >> PlainSum() >> Gaussian(1.0, clients=5))) == ""
-    assert "LocalReleases" in why_not_served(plan(Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(5)))
+    assert "private by itself" in why_not_served(plan(Clip(1.0) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(5)))
 
 
 def test_shares_of_noise_are_kept_and_added_up_as_what_they_are():

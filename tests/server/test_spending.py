@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from statistics import NormalDist
 
 import pytest
 
@@ -43,6 +45,12 @@ def record(spending, made, round=0):
     asyncio.run(one())
 
 
+def delta_of(multiplier, epsilon):
+    """Delta of normal noise at epsilon (Balle and Wang 2018, theorem 8)."""
+    phi, half = NormalDist().cdf, 1 / (2 * multiplier)
+    return phi(half - epsilon * multiplier) - math.exp(epsilon) * phi(-half - epsilon * multiplier)
+
+
 def epsilon(*given):
     """What rounds of multipliers spend together: as normal noise of their joined width."""
     joined = sum(rounds / multiplier**2 for multiplier, rounds in given) ** -0.5
@@ -76,7 +84,7 @@ def test_a_restart_replays_the_ledger_and_never_resets_it(store):
     made = plan(4.0, rounds=2)
     record(Spending(store, BUDGET), made)
     again = Spending(store, BUDGET)
-    most = next(n for n in range(100) if epsilon((4.0, n + 1)) > 4)
+    most = next(n for n in range(100) if delta_of(4 / math.sqrt(n + 1), BUDGET.epsilon) > BUDGET.delta)
     with pytest.raises(BudgetError, match=f"{most - 1:,} of them fit"):
         again.check(plan(4.0, rounds=most), ())
     again.check(plan(4.0, rounds=most - 1), ())
