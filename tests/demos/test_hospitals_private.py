@@ -110,7 +110,11 @@ def test_the_command_prints_what_it_spent():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--secure", "--kill", "mask"], "leave out --epsilon"), (["--simulate", "--seeds", "0"], "at least one split")],
+    [
+        (["--secure", "--kill", "mask"], "leave out --epsilon"),
+        (["--simulate", "--seeds", "0"], "at least one split"),
+        (["--epsilon", "0"], "epsilon is over 0"),
+    ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     done = CliRunner().invoke(demo.app, ["hospitals", "--epsilon", "4", *options])

@@ -46,6 +46,10 @@ PLAIN = "minimum_cohort = 4"
 MASKED = """\
 minimum_cohort = 3
 minimum_threshold = 0.75"""
+NOISED = """\
+
+maximum_epsilon = {epsilon}
+epsilon_delta = {delta}"""
 
 Stage = Literal["advertise", "share", "mask", "confirm", "answer"]
 KILLED_AT: Mapping[Stage, str] = {
@@ -119,7 +123,9 @@ def federate(
     """
     killed = None if kill is None else Killed(kill, (rounds + 1) // 2)
     terms = Terms(rounds, secure, KILLED_STAGE_S if killed else STAGE_S)
-    prepare(folder, secure=secure)
+    prepare(folder, MASKED if secure else PLAIN)
+    if secure:
+        bring_keys(folder)
     begin = time.perf_counter()
     network = _found(over_network(folder, terms, killed=killed, compiled=compiled, tell=tell))
     seconds = time.perf_counter() - begin
@@ -130,15 +136,13 @@ def federate(
     )  # fmt: skip
 
 
-def prepare(folder: Path, *, secure: bool) -> None:
-    """Gives each hospital its table and its policy; for secure sums also the others' keys."""
+def prepare(folder: Path, privacy: str) -> None:
+    """Gives each hospital its table, and a policy with what it asks for."""
     for name, table in tables().items():
         site = folder / name
         site.mkdir(parents=True, exist_ok=True)
         write_table(site / "patients.csv", table)
-        (site / "policy.toml").write_text(POLICY.format(privacy=MASKED if secure else PLAIN), "utf-8")
-    if secure:
-        _bring_keys(folder)
+        (site / "policy.toml").write_text(POLICY.format(privacy=privacy), "utf-8")
 
 
 def held(folder: Path) -> dict[str, Columns]:
@@ -146,7 +150,7 @@ def held(folder: Path) -> dict[str, Columns]:
     return {name: read_table(folder / name / "patients.csv") for name in HOSPITALS}
 
 
-def _bring_keys(folder: Path) -> None:
+def bring_keys(folder: Path) -> None:
     """What people do before secure sums: the public key of each hospital is brought to all of them."""
     homes = {name: Home(folder / name / "home") for name in HOSPITALS}
     keys = {name: public_key_of(home.private_key) for name, home in homes.items()}

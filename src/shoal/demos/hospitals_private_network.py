@@ -14,7 +14,18 @@ import numpy as np
 import shoal
 from shoal.data.hospitals import HOSPITALS
 from shoal.demos.hospitals_deployed import Columns, Terms, evaluation, population, simulated
-from shoal.demos.hospitals_network import Left, Tell, held, left, over_network, prepare
+from shoal.demos.hospitals_network import (
+    MASKED,
+    NOISED,
+    PLAIN,
+    Left,
+    Tell,
+    bring_keys,
+    held,
+    left,
+    over_network,
+    prepare,
+)
 from shoal.demos.hospitals_private import DELTA, SCALE, deployed, without_noise
 
 DRAWS = 20
@@ -43,12 +54,16 @@ def federate_privately(
     folder: Path, terms: Terms, *, compiled: str | None = None, tell: Tell = lambda said: None
 ) -> PrivatelyDeployed:  # fmt: skip
     """Trains with epsilon over the network, with all files in a folder, and measures what noise cost."""
-    prepare(folder, secure=terms.secure)
+    plan = deployed(terms)
+    asked = NOISED.format(epsilon=terms.epsilon, delta=DELTA)
+    prepare(folder, (MASKED if terms.secure else PLAIN) + asked)
+    if terms.secure:
+        bring_keys(folder)
     begin = time.perf_counter()
     vector = over_network(folder, terms, compiled=compiled, tell=tell)["vector"]
     seconds = time.perf_counter() - begin
     tell({"event": "simulating"})
-    tables, plan = held(folder), deployed(terms)
+    tables = held(folder)
     drawn = [accuracy(_simulated(plan, tables, seed), tables) for seed in range(DRAWS)]
     return PrivatelyDeployed(
         shoal.privacy.spent(plan, delta=DELTA), accuracy(vector, tables),

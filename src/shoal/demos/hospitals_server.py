@@ -12,10 +12,11 @@ from typing import Any
 
 from shoal.data.hospitals import HOSPITALS
 from shoal.demos.hospitals_deployed import SEED, THRESHOLD, Ask, Terms, study
-from shoal.demos.hospitals_private import learn
+from shoal.demos.hospitals_private import DELTA, learn
 from shoal.demos.processes import order, say, told
 from shoal.errors import RunError, StoppedError
 from shoal.plan import Plan
+from shoal.privacy.budget import Budget
 from shoal.rounds.rules import Rules
 from shoal.server.federation import Federation, log_to_file
 from shoal.server.serving import Serving
@@ -50,13 +51,14 @@ class Conductor:
 def main(folder: Path, terms: Terms) -> None:
     """Serves until its input ends: makes a token for the hospitals, then conducts the runs.
 
-    Whoever says nothing for `stage_s` is left out of a secure sum.
+    An epsilon is the budget of the federation. Whoever says nothing for `stage_s` is left out of a secure sum.
     """
     secure = Rules(at_least=THRESHOLD, wait_for=len(HOSPITALS), stage_s=terms.stage_s)
     ended = threading.Event()
     order(ended.set)
     log_to_file(folder)
-    federation = Federation.at(folder, name="hearts", port=0, drain_s=2.0)
+    budget = None if terms.epsilon is None else Budget(terms.epsilon, DELTA)
+    federation = Federation.at(folder, name="hearts", port=0, budget=budget, drain_s=2.0)
     with federation.running() as serving:
         token = serving.call(federation.coordinator.token(label="demo", uses=len(HOSPITALS), lasts_s=3600.0))
         assert federation.tls is not None

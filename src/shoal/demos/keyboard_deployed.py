@@ -112,12 +112,12 @@ def federate(
     rows = shoal.Texts({name: split.private.clients[name] for name in names}).rows(split.vocabulary, length=LENGTH)
     test = shoal.Texts({name: split.test.clients[name] for name in names if name in split.test.clients})
     terms = Terms(epsilon, rounds, len(names), len(split.vocabulary))
+    plans = training(terms), training(terms, noise=False)
     _prepare(folder, rows, terms)
     begin = time.perf_counter()
     vector, ledger = _over_network(folder, terms, processes, compiled, tell)
     seconds = time.perf_counter() - begin
     tell({"event": "simulating"})
-    plans = training(terms), training(terms, noise=False)
     vectors = (vector, *(shoal.simulate(plan, rows, progress="off").vector for plan in plans))
     (run,) = ledger.runs
     releases = sum(run.releases.values())
