@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.aggregation import Aggregation, Bag, DiscreteGaussian, Gaussian, Over, Payload
-from shoal.aggregation.step import Noises
+from shoal.aggregation.step import Noises, Randomizes
 from shoal.algorithms import Algorithm, Call, ClientState, Local, client_turn
 from shoal.errors import DataError, SettingError, UnsupportedError
 from shoal.examples import Examples, finite
@@ -53,7 +53,8 @@ def own_turn(
     That is drawn from the operating system, since the server knows `key`. What comes before it is what a simulated
     client would have.
     """
-    places = frozenset(place for place, step in enumerate(call.aggregation.steps) if isinstance(step, Noises))
+    adds = (Noises, Randomizes)
+    places = frozenset(place for place, step in enumerate(call.aggregation.steps) if isinstance(step, adds))
     if not places:
         return take_turn(algorithm, call, data, state, key)
     work: Any = algorithm
@@ -117,11 +118,6 @@ def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
 
 def _check_noise(aggregation: Aggregation, layout: Layout) -> None:
     """A server draws the noise of these finishes from the operating system, and so do clients with shares of noise."""
-    if aggregation.local:
-        raise UnsupportedError(
-            f"{aggregation}: what makes a contribution private by itself is simulated so far: let the server add the "
-            "noise, as Gaussian does, or share it, as NoiseShare does, or simulate this plan"
-        )
     finish = aggregation.finish
     if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian, Over):
         raise UnsupportedError(

@@ -39,7 +39,13 @@ NOISED = shoal.Plan(
 )
 NOISED_SPENDS = 4.1518
 """At delta 1e-6, by the closed form for normal noise of 2 / sqrt(3) (Balle and Wang 2018, theorem 8)."""
-PLANS = (FREE, CLIPPED, MASKED, NOISED)
+LOCAL = shoal.Plan(
+    shoal.FedAvg(
+        shoal.models.logistic(13), aggregation=shoal.LocalLaplace(2.0, 1.0) >> shoal.PlainSum() >> shoal.Over(10)
+    ),
+    rounds=2,  # of pure epsilon 2 each
+)
+PLANS = (FREE, CLIPPED, MASKED, NOISED, LOCAL)
 
 
 def info(plan=FREE, name="heart-2026", run="r1", minimum_cohort=3, digest=None):
@@ -193,6 +199,9 @@ def test_a_plan_is_judged_by_what_it_is_and_not_by_the_digest_that_is_told():
         ({"maximum_epsilon": NOISED_SPENDS * 0.999}, NOISED, "at delta 1e-06, and this plan gives away"),
         ({"maximum_epsilon": NOISED_SPENDS * 1.001}, NOISED, ""),
         ({"maximum_epsilon": NOISED_SPENDS * 1.001, "epsilon_delta": 1e-7}, NOISED, "at delta 1e-07, and this plan"),
+        ({"maximum_epsilon": 3.9}, LOCAL, "this plan gives away 4 of"),
+        ({"maximum_epsilon": 4.1}, LOCAL, ""),
+        ({"minimum_noise_multiplier": 1.0}, LOCAL, "here a site adds its own: ask for maximum_epsilon"),
         ({"rounds_a_day": 5}, FREE, "rounds_a_day is 5, and so many were done today"),
         ({"rounds_a_day": 6}, FREE, ""),
         ({"runs": 2}, FREE, "runs is 2, and this would be another one"),

@@ -17,12 +17,15 @@ from shoal import (
     DiscreteGaussian,
     Gaussian,
     LocalGaussian,
+    LocalLaplace,
+    MatrixGaussian,
     Mean,
     Median,
     NoiseShare,
     Over,
     PlainSum,
     Quantize,
+    RandomizedResponse,
     Remember,
     SecureSum,
     TopK,
@@ -33,9 +36,10 @@ from shoal.algorithms import close_round, enter, open_round, start
 from shoal.analytics import MeanAndVariance
 from shoal.client import work
 from shoal.errors import DataError, SettingError, UnsupportedError, WireError
+from shoal.matrices import Tree
 from shoal.turns import check_deployable, own_turn, take_turn
 from shoal.wire.blobs import manifest_of, raw_chunks
-from shoal.wire.payloads import check_payload, pack_tree, payload_schema, unpack_payload
+from shoal.wire.payloads import check_payload, pack_payload, pack_tree, payload_schema, unpack_payload
 from tests.conftest import classification
 
 SITES = classification(sizes=(7, 3, 12, 5, 1, 40))
@@ -192,10 +196,39 @@ class Cauchy(Finish[Bounded]):
         return sums.value
 
 
+LOCAL = {
+    "normal": Clip(0.5) >> LocalGaussian(1.0, 1e-6),
+    "Laplace": LocalLaplace(2.0, 0.5),
+    "lies": RandomizedResponse(1.0, ones=2),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_what_makes_a_contribution_private_is_drawn_by_the_client_and_not_by_the_key_that_the_server_knows(name):
+    algorithm = replace(CASES["jax"], aggregation=LOCAL[name] >> PlainSum() >> Over(4))
+    check_deployable(algorithm)
+    site, key = SITES[SITES.names[2]], shoal.Key.from_seed(1)
+    call = open_round(algorithm, start(algorithm, shoal.Key.from_seed(0)))
+    given = [own_turn(algorithm, call, site, enter(algorithm), key)[0] for _ in range(60)]
+    assert len({one.value.tobytes() for one in given}) > 10  # five answers have 32 outcomes
+    assert all(one.clients == 1 and not one.weight and not one.notes for one in given)
+    for one in given:
+        check_payload(pack_payload(one), algorithm)
+    step = algorithm.aggregation.steps[-1]
+    values = np.array([one.value for one in given], np.float64)
+    spread = np.sum((values - values.mean(axis=0)) ** 2) / (59 * values.shape[1])
+    assert 0.6 < spread / step.deviation(0.5, algorithm.layout) ** 2 < 1.6
+    if name == "lies":
+        assert len(np.unique(values)) == 2
+    longer = replace(given[0], value=given[0].value + np.float32(1e4))
+    with pytest.raises(WireError, match="longer than the"):
+        check_payload(pack_payload(longer), algorithm)
+
+
 def test_chains_whose_protection_is_only_simulated_are_refused():
     quantized = Clip(0.5) >> Quantize(1e-3)
     for aggregation in (
-        Clip(0.5) >> LocalGaussian(1.0, 1e-6) >> PlainSum() >> Over(4),
+        Clip(0.5) >> PlainSum() >> MatrixGaussian(1.0, clients=4, matrix=Tree(4, separation=2)),
         Clip(0.5) >> PlainSum() >> Cauchy(),
     ):
         with pytest.raises(UnsupportedError, match="simulated so far"):

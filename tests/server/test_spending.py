@@ -9,14 +9,14 @@ from statistics import NormalDist
 import pytest
 
 import shoal
-from shoal import Budget, Clip, DiscreteGaussian, Gaussian, Mean, PlainSum, Quantize, models, private_mean
+from shoal import Budget, Clip, DiscreteGaussian, Gaussian, Mean, Over, PlainSum, Quantize, models, private_mean
 from shoal.errors import BudgetError, SettingError
 from shoal.privacy import Releases, spent, together
 from shoal.privacy.budget import event_of, releases_of
 from shoal.rounds.rules import Rules
 from shoal.server.coordinator import Coordinator
 from shoal.server.spending import Spending
-from shoal.steps import AdaptiveClip
+from shoal.steps import AdaptiveClip, LocalLaplace
 from shoal.store.blobs import Blobs
 from shoal.store.store import open_store
 from shoal.testing import Fleet
@@ -120,6 +120,11 @@ def test_a_server_with_a_budget_refuses_a_plan_whose_epsilon_nobody_knows(store)
         with pytest.raises(BudgetError, match="whose epsilon is known: no noise is added before Mean"):
             refused()
     Spending(store).check(plain, ())
+    own = plan(chain=LocalLaplace(1.0, 1.0) >> PlainSum() >> Over(clients=3))
+    with pytest.raises(BudgetError, match="each contribution is private by itself"):
+        spending.check(own, ())
+    Spending(store).check(own, ())
+    record(Spending(store), own)
 
     class Mine(AdaptiveClip):
         pass

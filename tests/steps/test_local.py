@@ -95,7 +95,7 @@ def test_below_an_epsilon_of_one_there_is_less_noise_than_the_classical_formula_
         (LocalGaussian(1.0, 1e-6), stats.norm(scale=2 * 2.0 * LocalGaussian(1.0, 1e-6).multiplier)),
         (LocalLaplace(0.5, norm=3.0), stats.laplace(scale=12.0)),
     ],
-    ids=str,
+    ids=["normal", "Laplace"],
 )
 def test_noise_has_the_distribution_that_the_bound_and_epsilon_ask_for(step, wanted):
     drawn = sent(step, np.zeros(DRAWS, np.float32), Key.from_seed(1))

@@ -59,6 +59,16 @@ PLANS = {
         server_optimizer=shoal.adam(shoal.schedules.cosine(0.1, rounds=10)),
     ),
     "grid": of(models.logistic(2), aggregation=GRID >> shoal.PlainSum() >> shoal.Mean()),
+    "normal noise of a client": of(
+        models.logistic(2),
+        aggregation=shoal.Clip(1.0) >> shoal.LocalGaussian(1.0, 1e-6) >> shoal.PlainSum() >> shoal.Over(clients=3),
+    ),
+    "noise of a client": of(
+        models.logistic(2), aggregation=shoal.LocalLaplace(2.0, 1.0) >> shoal.PlainSum() >> shoal.Over(clients=3)
+    ),
+    "answers of a client": of(
+        models.logistic(2), aggregation=shoal.RandomizedResponse(2.0, ones=2) >> shoal.PlainSum() >> shoal.Over(3)
+    ),
     "integer noise": of(
         models.logistic(2),
         aggregation=shoal.AdaptiveClip(1.0, quantile=0.8)

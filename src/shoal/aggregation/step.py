@@ -8,6 +8,7 @@ compresses, it weighs, it remembers, it adapts.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
@@ -145,6 +146,13 @@ class Randomizes(Step[In_contra, Local]):
     @abstractmethod
     def deviation(self, bound: float, layout: Layout) -> float:
         """The standard deviation of one number of it, from the L2 norm that a value can have before this step."""
+
+    def longest(self, bound: float, layout: Layout) -> float:
+        """The L2 norm that a contribution of a client that keeps to the step has, but for one in 10**20.
+
+        Of independent numbers with tails of normal or Laplace noise.
+        """
+        return self.bound(bound, layout) + self.deviation(bound, layout) * (4 * math.sqrt(layout.size) + 40)
 
 
 class Remembers(Step[In_contra, Out_co]):

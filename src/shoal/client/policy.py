@@ -239,17 +239,20 @@ def _of_noise(policy: Policy, plan: Plan) -> Iterator[str]:
     asked = [name for name in ("minimum_noise_multiplier", "maximum_epsilon") if getattr(policy, name) is not None]
     if not asked:
         return
-    from shoal.privacy import spent  # with plans comes JAX, and whoever only reads a ledger waits for neither
+    from shoal.privacy import LocalReleases, spent  # with plans comes JAX: who only reads a ledger does not wait
     from shoal.privacy.budget import served
 
     try:
-        releases = served(plan)
+        releases = LocalReleases.of(plan) if plan.algorithm.aggregation.local else served(plan)
         epsilon = None if policy.maximum_epsilon is None else spent(releases, delta=policy.epsilon_delta).epsilon
     except (SettingError, MissingExtraError) as error:
         yield f"{' and '.join(asked)}: {error}"
         return
     least, most = policy.minimum_noise_multiplier, policy.maximum_epsilon
-    if least is not None and releases.multiplier < least:
+    if isinstance(releases, LocalReleases):
+        if least is not None:
+            yield "minimum_noise_multiplier is of a sum's noise, and here a site adds its own: ask for maximum_epsilon"
+    elif least is not None and releases.multiplier < least:
         yield f"minimum_noise_multiplier is {least:g}, and the noise of this plan has {releases.multiplier:g}"
     if epsilon is not None and most is not None and epsilon > most:
         yield (

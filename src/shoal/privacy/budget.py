@@ -76,6 +76,11 @@ def releases_of(event: str, rounds: int) -> Releases:
 
 def why_not_served(plan: Plan) -> str:
     """Why a server with a budget does not run a plan, as a sentence; "" if it may."""
+    if plan.algorithm.aggregation.local:
+        return (
+            "a budget is of what sums give away, and in this plan each contribution is private by itself, before the "
+            "server has it: serve it without a budget, and let sites hold it to their maximum_epsilon"
+        )
     try:
         served(plan)
     except SettingError as error:

@@ -57,7 +57,8 @@ class Spending:
 
         SettingError for noise whose epsilon nobody knows, whether there is a budget or not.
         """
-        if plan.algorithm.aggregation.private:
+        chain = plan.algorithm.aggregation
+        if chain.private and not chain.local:
             served(plan)
         if self.budget is None:
             return
@@ -94,11 +95,11 @@ class Spending:
     async def record(self, plan: Plan, *, run: str, round: int, attempt: int, time: float) -> None:
         """Makes durable that a round is released, before it is; BudgetError if that would overspend.
 
-        A plan without noise has no row.
+        A plan without noise has no row, nor has one in which clients make their contributions private themselves.
         """
         if why := self.why_not(plan):
             raise BudgetError(why)
-        if not plan.algorithm.aggregation.private:
+        if not plan.algorithm.aggregation.private or plan.algorithm.aggregation.local:
             return
         event = event_of(plan)
         self._spent[event] += 1

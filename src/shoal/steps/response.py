@@ -76,6 +76,11 @@ class RandomizedResponse(Randomizes[Free]):
         lie = self.lie(layout.size)
         return math.sqrt(lie * (1 - lie)) / (1 - 2 * lie)
 
+    def longest(self, bound: float, layout: Layout) -> float:
+        """That of nothing but yes: what is sent is one of two numbers."""
+        lie = self.lie(layout.size)
+        return math.sqrt(layout.size) * (1 - lie) / (1 - 2 * lie)
+
     def _parts(self, size: int) -> int:
         """Of 2**32 parts, in how many an answer is the wrong one."""
         return math.ceil(_PARTS / (1 + math.exp(self.epsilon / max(self.differing(size), 1))))

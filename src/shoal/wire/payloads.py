@@ -99,7 +99,7 @@ class PayloadCheck:
 
     def __init__(self, algorithm: Work, schema: Schema) -> None:
         aggregation = algorithm.aggregation
-        self._most = aggregation.sensitivity(algorithm.layout) / (aggregation.unit or 1.0)
+        self._most = aggregation.longest(algorithm.layout) / (aggregation.unit or 1.0)
         weight = next(entry for entry in schema.entries if entry.name == "weight")
         whole = np.dtype(weight.dtype).kind == "i"  # a weight of 11.5 is rounded to 12 on a grid
         self._cap = math.ceil(aggregation.cap) if whole else aggregation.cap

@@ -30,6 +30,7 @@ from shoal.models.lstm import LstmLanguage
 from shoal.models.zoo import Linear, McMahanCnn, Perceptron
 from shoal.optimizers import Optimizer
 from shoal.plan import Plan
+from shoal.privacy.releases import LOCAL
 from shoal.robust import Median
 from shoal.schedules import Schedule
 from shoal.schema import Schema
@@ -43,7 +44,7 @@ _PARTS: dict[str, tuple[type[Any], ...]] = {
     "network": (Linear, Perceptron, McMahanCnn, LstmLanguage, Gpt),
     "loss": (CrossEntropy, MaskedCrossEntropy, BinaryCrossEntropy, SquaredError),
     "aggregation": (Aggregation,),
-    "steps": (Clip, AdaptiveClip, Weigh, Quantize, Round, Rotate, TopK, Remember, NoiseShare),
+    "steps": (Clip, AdaptiveClip, Weigh, Quantize, Round, Rotate, TopK, Remember, NoiseShare, *LOCAL),
     "step": (Round, TopK),
     "meeting": (PlainSum, SecureSum, Collect),
     "finish": (Mean, Total, Gaussian, DiscreteGaussian, Over, Median),
