@@ -86,9 +86,8 @@ def test_without_correlation_a_client_of_a_rotation_counts_in_the_rounds_it_can_
     assert answer.relation == "one client's contributions replaced by zeros"
 
 
-@pytest.mark.parametrize("matrix", MATRICES)
-def test_the_runtimes_agree(matrix):
-    whole, local = (shoal.simulate(study(matrix), CLIENTS, runtime=name) for name in ("compiled", "local"))
+def test_the_runtimes_agree():
+    whole, local = (shoal.simulate(study(MATRICES[0]), CLIENTS, runtime=name) for name in ("compiled", "local"))
     np.testing.assert_allclose(whole.vector, local.vector, atol=2e-6)
 
 
