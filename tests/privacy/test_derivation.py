@@ -16,6 +16,7 @@ from shoal import (
     Gaussian,
     LocalGaussian,
     LocalLaplace,
+    MatrixGaussian,
     Median,
     NoiseShare,
     Over,
@@ -87,6 +88,20 @@ def test_signal_is_a_mean_as_long_as_one_client_may_be_spread_over_all_numbers()
 def test_a_plan_in_which_nothing_bounds_a_sum_derives_nothing(chain):
     assert privacy.derivation(plan(chain)).sensitivity == math.inf
     assert not list(privacy.derivation(plan(chain)).lines())
+
+
+def test_noise_that_is_correlated_is_that_of_the_rounds_added_up():
+    matrix = shoal.matrices.Tree(4, 1)
+    chain = Clip(2.0) >> PlainSum() >> MatrixGaussian(1.5, clients=1, matrix=matrix)
+    many = shoal.Plan(Sending(chain, SIZE), rounds=4)
+    said = dict(privacy.derivation(many).lines())["noise"]
+    releases = []
+    shoal.simulate(
+        many, {"a": np.zeros(SIZE)}, runtime="local", every=1,
+        callbacks=[lambda rows, run: releases.append(np.asarray(run.state.vector, np.float64)) or False],
+    )  # fmt: skip
+    summed = np.cumsum(releases, axis=0)
+    assert float(said.split()[0]) == pytest.approx(math.sqrt(np.mean(summed**2)), rel=0.03)
 
 
 def test_a_norm_that_adapts_is_the_unit_of_what_is_derived():

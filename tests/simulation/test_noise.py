@@ -7,7 +7,20 @@ import pyarrow.parquet
 import pytest
 
 import shoal
-from shoal import Clip, DiscreteGaussian, Gaussian, History, NoiseShare, Over, PlainSum, Poisson, Quantize, SecureSum
+from shoal import (
+    Clip,
+    DiscreteGaussian,
+    Gaussian,
+    History,
+    MatrixGaussian,
+    NoiseShare,
+    Over,
+    PlainSum,
+    Poisson,
+    Quantize,
+    Rotation,
+    SecureSum,
+)
 from shoal.errors import SettingError, UnsupportedError
 from tests.conftest import classification
 from tests.privacy.sending import Sending
@@ -81,6 +94,14 @@ def test_a_small_cohort_is_not_in_the_plan_and_changes_no_price():
     assert shoal.privacy.spent(ran, delta=1e-6, clients=4).epsilon > 100 * before.epsilon, (
         "what ran is not what is sold"
     )
+
+
+def test_a_small_cohort_takes_turns_as_that_of_its_plan():
+    chain = Clip(1.0) >> PlainSum() >> MatrixGaussian(2.0, clients=100, matrix=shoal.matrices.Tree(2, 2))
+    large = plan(chain, Rotation(100, separation=2))
+    ran = shoal.simulate(large, classification(), small_cohort=2).plan
+    assert ran.sampler == Rotation(2, separation=2)
+    assert ran.algorithm.aggregation.finish == MatrixGaussian(0.04, clients=2, matrix=shoal.matrices.Tree(2, 2))
 
 
 def test_a_small_cohort_of_all_clients_is_the_plan():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.aggregation import Correlates, DiscreteGaussian, Gaussian
+from shoal.aggregation import DiscreteGaussian, Gaussian, MatrixGaussian
 from shoal.aggregation.step import Noises, Randomizes
 from shoal.plan import Plan
 from shoal.steps import AdaptiveClip, Clip, Quantize, Rotate, Round, TopK, Weigh
@@ -139,6 +139,7 @@ def _noise(chain: Any, sensitivity: float, layout: Layout) -> tuple[float | None
         return math.sqrt(
             finish.clients
         ) * each, f"sqrt({finish.clients}) * {each:.6g}, which each client adds to its own"
-    if isinstance(finish, Correlates):
-        return None, f"{finish}, correlated between rounds"
+    if isinstance(finish, MatrixGaussian):
+        summed = finish.multiplier * sensitivity * finish.matrix.error
+        return None, f"{summed:.6g} in each number of what rounds add up to, on average over them, by {finish.matrix}"
     return None, ""
