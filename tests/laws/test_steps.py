@@ -105,6 +105,17 @@ def test_no_poisoned_client_exceeds_the_bound(chain, xp, value, place):
         assert np.linalg.norm(decoded) <= whole.sensitivity(LAYOUT)
 
 
+@pytest.mark.parametrize("chain", CLIPPED[1::4], ids=str)
+def test_no_poisoned_client_exceeds_the_bound_beside_others_in_lanes(chain):
+    """XLA divides several vectors at a time in another way than one, and by numbers over 2**126 to zero."""
+    values = np.ones((7, SIZE), np.float32)
+    values[:, 4] = np.nan, np.inf, 3e38, -(2.0**127), 2.0**126, 1e-40, 1.0
+    sent, _ = jax.jit(jax.vmap(lambda value: encode(aggregation(chain), value)))(jnp.asarray(values))
+    for value in np.asarray(sent.value):
+        decoded = np.asarray(decode(aggregation(chain), value)).astype(np.float64)
+        assert np.linalg.norm(decoded) <= aggregation(chain).sensitivity(LAYOUT)
+
+
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
 def test_a_contribution_that_is_not_finite_is_clipped_to_zeros(xp):
     for poison in (np.nan, np.inf, -np.inf):
