@@ -27,6 +27,8 @@ HOPELESS = 50.0
 # The part of delta that is set aside for the rounds in which one client decides whether a sum is released at all.
 _SET_ASIDE = 1e-3
 _ORDERS = (*range(2, 33), 40, 48, 64, 96, 128, 256, 512, 1024)
+_FROM_TWO = (*(tenths / 10 for tenths in range(20, 110)), *range(11, 65), 128, 256, 512, 1024)
+"""The orders that dp-accounting begins with, from 2 on."""
 FINE, COARSE = 1e-4, 1e-3
 """The grain of privacy losses: a coarser one is ten times as fast, and a few thousandths above at most."""
 
@@ -185,10 +187,10 @@ def normal(
 ) -> tuple[float, str]:
     """Epsilon of sums with normal noise over Poisson samples, one client added or removed; and how it was found."""
     dp, rdp = needed("dp_accounting", "dp"), needed("dp_accounting.rdp", "dp")
-    event = dp.GaussianDpEvent(multiplier)
-    if rate < 1:
-        event = dp.PoissonSampledDpEvent(rate, event)
-    bound = float(rdp.RdpAccountant().compose(event, rounds).get_epsilon(delta))
+    event, accounts = dp.GaussianDpEvent(multiplier), rdp.RdpAccountant()
+    if rate < 1:  # whose divergences of orders near 1 are sums that do not converge
+        event, accounts = dp.PoissonSampledDpEvent(rate, event), rdp.RdpAccountant(_FROM_TWO)
+    bound = float(accounts.compose(event, rounds).get_epsilon(delta))
     if accountant == "RDP" or bound > HOPELESS:
         return bound, "RDP"
     grain *= max(1.0, (0.5 / multiplier) ** 2)  # with little noise losses are large, and so would their number be
