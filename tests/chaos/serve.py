@@ -15,6 +15,8 @@ import signal
 import sys
 import time
 
+import jax
+
 from shoal.server.federation import Federation, log_to_file
 from shoal.server.limits import Limits
 from shoal.store.store import Write
@@ -30,6 +32,8 @@ RATE = "SHOAL_CHAOS_RATE"
 
 def main(folder: str, port: str, plan: str, store: str | None = None, blobs: str | None = None) -> None:
     shift_clock(float(os.environ.get(CLOCK, "0")))
+    if MOST_FILE in os.environ:  # or a compiled program could be left cut off in the cache of all
+        jax.config.update("jax_enable_compilation_cache", False)
     logging.raiseExceptions = False  # the log, too, is on a disk that may be full
     log_to_file(folder)
     limits = Limits(anonymous_rate=10_000, client_rate=float(os.environ.get(RATE, "10000")))

@@ -375,13 +375,13 @@ def interrupted(folder, surroundings):
 
 
 @pytest.mark.parametrize("remembered", AGGREGATIONS)
-def test_after_ctrl_c_the_same_command_goes_on_to_the_same_end(person, command, tmp_path, surroundings, remembered):
+def test_after_ctrl_c_the_same_command_goes_on_to_the_same_end(person, tmp_path, surroundings, remembered):
     (tmp_path / "long.py").write_text(LONG.replace("AGGREGATION", AGGREGATIONS[remembered]))
     *measured, sentence = interrupted(tmp_path, surroundings)
     assert sentence == "shoal: interrupted; run the same command again to go on from run.safetensors"
     resumed = person("simulate", "long.py", "--checkpoint", "run.safetensors", "--json")
     assert measured + resumed.stderr.splitlines() == ["measured"] * 2  # neither was made twice
-    assert history(resumed.stdout) == history(command("simulate", "long.py", "--json").stdout)
+    assert history(resumed.stdout) == history(person("simulate", "long.py", "--json").stdout)
 
 
 def test_ctrl_c_while_the_model_is_measured_leaves_a_run_to_go_on_from(command, tmp_path):
