@@ -23,6 +23,7 @@ bench: .venv/with-torch
 	$(BIN)/python -m benchmarks engine
 	$(BIN)/python -m benchmarks network
 	$(BIN)/python -m benchmarks secure
+	$(BIN)/python -m benchmarks privacy
 clean:
 	rm -rf .venv .jax_cache
 
