@@ -153,9 +153,19 @@ def test_a_secure_sum_does_without_those_who_take_their_task_and_never_come(clie
 
 
 def test_protection_that_is_only_simulated_is_not_deployed(clients):
-    alone = Clip(1.0) >> shoal.LocalGaussian(1.0, 1e-6) >> PlainSum() >> shoal.Over(clients=4)
+    matrix = shoal.matrices.Tree(2, separation=2)
+    alone = Clip(1.0) >> PlainSum() >> shoal.MatrixGaussian(1.0, clients=2, matrix=matrix)
+    correlated = shoal.Plan(shoal.FedAvg(models.logistic(13), aggregation=alone), 2, shoal.Rotation(2, separation=2))
     with pytest.raises(UnsupportedError, match="simulated"):
-        deploy(plan(alone), clients)
+        deploy(correlated, clients)
+
+
+def test_what_makes_a_contribution_private_by_itself_is_decided_by_no_seed(clients):
+    alone = plan(Clip(1.0) >> shoal.LocalGaussian(8.0, 1e-6) >> PlainSum() >> shoal.Over(clients=4), rounds=1)
+    one, other = (deploy(alone, clients).vector for _ in range(2))
+    assert not np.array_equal(one, other)
+    # The deviation of a sum of four clients' noise, over four, and of the difference of two.
+    assert 0.3 < np.std(one - other) / (shoal.LocalGaussian(8.0, 1e-6).multiplier * 2 / 2 * np.sqrt(2)) < 2
 
 
 @pytest.mark.parametrize("shared", [False, True])

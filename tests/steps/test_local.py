@@ -18,11 +18,10 @@ from scipy import stats
 from shoal import Clip, LocalGaussian, LocalLaplace, Over, PlainSum, RandomizedResponse
 from shoal.aggregation import Update
 from shoal.algorithms import Local, client_turn, enter, open_round, run_round, start
-from shoal.errors import SettingError, UnsupportedError
+from shoal.errors import SettingError
 from shoal.key import Key
 from shoal.noise.source import SecureNoise
 from shoal.steps.clip import shortened
-from shoal.turns import check_deployable
 from shoal.vector import Layout, Part, norm1
 
 SIZE = 6
@@ -229,12 +228,6 @@ def test_a_round_rejects_nobody_and_divides_by_the_public_number():
     assert int(done.report.clients) == 3
     assert not done.report.metrics
     np.testing.assert_allclose(done.run.state, 2.0, atol=1e-6)
-
-
-@pytest.mark.parametrize("chain", STEPS, ids=str)
-def test_no_server_and_no_client_runs_local_noise_that_a_seed_foretells(chain):
-    with pytest.raises(UnsupportedError, match="simulated"):
-        check_deployable(Reader(chain))
 
 
 @pytest.mark.parametrize(
