@@ -22,13 +22,14 @@ import pytest
 from sybil import Example, Sybil
 from sybil.example import SybilFailure
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from tests.compiling import XLA_FLAGS
 
 from shoal.data.shakespeare import PACKAGE
 from shoal.errors import PackageError
 
 FLAGS = os.environ.get("XLA_FLAGS")
-os.environ["XLA_FLAGS"] = f"{FLAGS or ''} --xla_cpu_use_fusion_emitters=false"
-jax.devices()  # takes the flags: most of the tests' time is compiling, and XLA's older emitters compile in half of it
+os.environ["XLA_FLAGS"] = f"{FLAGS or ''} {XLA_FLAGS}"
+jax.devices()  # takes the flags
 if FLAGS is None:  # programs that tests start are compiled as users' are
     del os.environ["XLA_FLAGS"]
 else:

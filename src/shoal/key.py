@@ -96,16 +96,15 @@ class Key:
         return _as(like, jax.random.bits(self.jax(), like.shape, np.uint32) < np.uint32(parts))
 
     def skellam(self, variance: float, like: Any) -> Any:
-        """Symmetric Skellam numbers in the shape of `like` (int32): the difference of two Poisson draws.
+        """Symmetric Skellam numbers in the shape of `like` (int32), from the same tables as noise of real runs.
 
-        Above a variance of 200,000, where the two differ by less than float32 can show (and JAX's Poisson draws
-        begin to go wrong), normal numbers rounded to integers.
+        The difference of two Poisson draws of mean variance / 2. Above a deviation of 1024, where the two differ by
+        less than float32 can show, normal numbers rounded to integers.
         """
-        if variance > 200_000:
+        if variance > tables.WIDEST**2:
             rounded = jnp.round(jax.random.normal(self.jax(), like.shape) * np.float32(math.sqrt(variance)))
             return _as(like, rounded.astype(jnp.int32))
-        up, down = (jax.random.poisson(self.split(way).jax(), variance / 2, like.shape) for way in ("up", "down"))
-        return _as(like, up - down)
+        return _as(like, _looked_up(tables.skellam(variance), *self._word_halves(like)))
 
     def discrete_gaussian(self, deviation: float, like: Any) -> Any:
         """Discrete Gaussian numbers in the shape of `like` (int32), from the same tables as noise of real runs.
@@ -115,8 +114,11 @@ class Key:
         if deviation > tables.WIDEST:
             wide = jax.random.normal(self.jax(), like.shape) * np.float32(math.sqrt(deviation**2 - 1 / 12))
             return _as(like, jnp.round(wide).astype(jnp.int32))
-        words = [jax.random.bits(self.split(half).jax(), like.shape, np.uint32) for half in ("high", "low")]
-        return _as(like, _looked_up(tables.discrete_gaussian(deviation), *words))
+        return _as(like, _looked_up(tables.discrete_gaussian(deviation), *self._word_halves(like)))
+
+    def _word_halves(self, like: Any) -> list[jax.Array]:
+        """The upper and the lower 32 bits of a 64-bit word for each number of `like`."""
+        return [jax.random.bits(self.split(half).jax(), like.shape, np.uint32) for half in ("high", "low")]
 
     def integer(self) -> int:
         """A number from 0 to 2**31 - 1, for libraries that want a seed."""

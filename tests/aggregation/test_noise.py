@@ -45,7 +45,7 @@ def test_the_shares_of_enough_clients_have_at_least_the_whole_variance(xp, clien
     assert bool(released.released)
 
 
-@pytest.mark.parametrize("variance", [0.5, 30.0, 1.9e5, 2.1e5, 1e8, 1e13])
+@pytest.mark.parametrize("variance", [0.5, 30.0, 1e6, 1.1e6, 1e8, 1e13])
 def test_skellam_noise_has_the_moments_it_should_at_every_size(variance):
     draws = np.asarray(Key.from_seed(3).skellam(variance, np.zeros(100_000)), np.float64)
     assert draws.mean() == pytest.approx(0, abs=5 * np.sqrt(variance / 1e5))

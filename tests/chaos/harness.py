@@ -37,6 +37,7 @@ from shoal.wire.blobs import blob_id
 from shoal.wire.signing import public_key_of
 from tests.chaos.agent import joined
 from tests.chaos.study import PLANS, SEED, SITES, wanted
+from tests.compiling import XLA_FLAGS
 
 OVER = ("completed", "failed", "cancelled", "paused")
 
@@ -51,6 +52,7 @@ def live(module: str, arguments: tuple[str, ...], environment: dict[str, str], o
     os.dup2(out.fileno(), 1)
     os.environ.pop(VARIABLE, None)
     os.environ.update(environment)
+    os.environ["XLA_FLAGS"] = XLA_FLAGS  # the model of the simulation beside it, to the bit
     importlib.import_module(f"tests.chaos.{module}").main(*arguments)
 
 
