@@ -12,6 +12,7 @@ from .aggregation import Mean as Mean
 from .aggregation import Over as Over
 from .aggregation import PlainSum as PlainSum
 from .aggregation import SecureSum as SecureSum
+from .aggregation import Skellam as Skellam
 from .aggregation import Total as Total
 from .algorithms import FedAvg as FedAvg
 from .algorithms import FedEval as FedEval

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shoal.aggregation import Aggregation, Bag, DiscreteGaussian, Gaussian, Over, Payload
+from shoal.aggregation import Aggregation, Bag, DiscreteGaussian, Gaussian, NoisesGrid, Over, Payload, Skellam
 from shoal.aggregation.step import Noises, Randomizes
 from shoal.algorithms import Algorithm, Call, ClientState, Local, client_turn
 from shoal.errors import DataError, SettingError, UnsupportedError
 from shoal.examples import Examples, finite
 from shoal.key import Key
 from shoal.noise.source import SecureNoise
-from shoal.noise.tables import LARGEST, LARGEST_SHARE
+from shoal.noise.tables import LARGEST_SHARE
 from shoal.vector import Layout
 
 LEAST = 32
@@ -119,15 +119,16 @@ def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
 def _check_noise(aggregation: Aggregation, layout: Layout) -> None:
     """A server draws the noise of these finishes from the operating system, and so do clients with shares of noise."""
     finish = aggregation.finish
-    if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian, Over):
+    if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian, Skellam, Over):
         raise UnsupportedError(
             f"{aggregation}: the noise of {type(finish).__name__} is simulated so far, and what only says that it "
-            "protects must not run over a network: finish with Gaussian or DiscreteGaussian, or simulate this plan"
+            "protects must not run over a network: finish with Gaussian, DiscreteGaussian or Skellam, or simulate this "
+            "plan"
         )
     bound, unit = aggregation.sensitivity(layout), aggregation.unit
     widths = [(step.deviation(bound) / unit, LARGEST_SHARE) for step in aggregation.steps if isinstance(step, Noises)]
-    if isinstance(finish, DiscreteGaussian):
-        widths.append((finish.grid_noise(bound) / unit, LARGEST))
+    if isinstance(finish, NoisesGrid):
+        widths.append((finish.deviation(bound) / unit, finish.widest))
     for wide, widest in widths:
         if wide > widest:
             raise SettingError(

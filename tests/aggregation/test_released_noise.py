@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shoal import Clip, DiscreteGaussian, Gaussian, NoiseShare, Over, PlainSum, Quantize, SecureSum
+from shoal import Clip, DiscreteGaussian, Gaussian, NoiseShare, Over, PlainSum, Quantize, SecureSum, Skellam
 from shoal.aggregation import Payload
 from shoal.key import Key
 from shoal.noise.source import SecureNoise
@@ -63,6 +63,20 @@ def test_every_tensor_gets_discrete_gaussian_noise_on_the_grid(source):
         drawn = tensor.ravel() / STEP - 5
         assert np.array_equal(drawn, np.rint(drawn))
         assert fits(drawn, lambda edges: np.interp(edges, places + 0.5, below, left=0, right=1), inner) > UNLIKELY
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("multiplier", [0.002, 0.02])
+def test_every_tensor_gets_skellam_noise_on_the_grid(source, multiplier):
+    chain = Clip(1.0) >> Quantize(STEP) >> PlainSum() >> Skellam(multiplier, clients=4)
+    tensors, sensitivity = noise(chain, np.full(DRAWS, 5, np.int32), source)
+    variance = (multiplier * sensitivity / STEP) ** 2
+    reach = int(2.5 * math.sqrt(variance))
+    inner = np.arange(-reach, reach) + 0.5
+    for tensor in tensors.values():
+        drawn = tensor.ravel() / STEP - 5
+        assert np.array_equal(drawn, np.rint(drawn))
+        assert fits(drawn, lambda edges: stats.skellam.cdf(edges, variance / 2, variance / 2), inner) > UNLIKELY
 
 
 SHARED = Clip(1.0) >> Quantize(STEP) >> NoiseShare(0.5, at_least=7) >> SecureSum(threshold=7) >> Over(clients=10)

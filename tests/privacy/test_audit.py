@@ -23,7 +23,7 @@ import pytest
 from scipy.stats import binom
 
 import shoal
-from shoal import Clip, DiscreteGaussian, Gaussian, PlainSum, Poisson, Quantize, privacy
+from shoal import Clip, DiscreteGaussian, Gaussian, PlainSum, Poisson, Quantize, Skellam, privacy
 from shoal.aggregation import Bounded, Finish, Grid
 
 CANARIES, GUESSES, DELTA, CONFIDENCE = 500, 120, 1e-6, 0.95
@@ -47,6 +47,7 @@ class Scanty(Finish[Bounded | Grid]):
 BUILDS = {
     "everyone": (Clip(1.0) >> PlainSum(), Gaussian, 4.0, 4, None),
     "on a grid": (Clip(1.0) >> Quantize(1e-3) >> PlainSum(), DiscreteGaussian, 4.0, 4, None),
+    "on a grid, Skellam": (Clip(1.0) >> Quantize(1e-3) >> PlainSum(), Skellam, 4.0, 4, None),
     "sampled": (Clip(1.0) >> PlainSum(), Gaussian, 2.0, 16, Poisson(0.25)),
 }
 

@@ -25,6 +25,7 @@ from shoal import (
     Rotate,
     Round,
     SecureSum,
+    Skellam,
     TopK,
     Weigh,
     privacy,
@@ -43,6 +44,7 @@ BOUNDED = [
 NOISED = {
     "Gaussian": Clip(2.0) >> PlainSum() >> Gaussian(3.0, clients=8),
     "DiscreteGaussian": Clip(2.0) >> Quantize(0.05) >> SecureSum(threshold=2) >> DiscreteGaussian(0.5, clients=8),
+    "Skellam": Clip(2.0) >> Quantize(0.05) >> PlainSum() >> Skellam(0.5, clients=8),
     "shares": Clip(2.0) >> Quantize(0.05) >> NoiseShare(2.0, at_least=6) >> SecureSum(threshold=6) >> Over(8),
     "local": Clip(2.0) >> LocalGaussian(2.0, 1e-5) >> PlainSum() >> Over(6),
     "Laplace": LocalLaplace(2.0, norm=1.0) >> PlainSum() >> Over(6),

@@ -21,6 +21,7 @@ from shoal import (
     Poisson,
     Quantize,
     SecureSum,
+    Skellam,
     privacy,
 )
 from shoal.aggregation import Bounded, Finish
@@ -70,6 +71,18 @@ def test_a_secure_sum_brings_its_threshold():
 def test_noise_on_a_grid_is_read_as_such():
     chain = Clip(1.0) >> Quantize(1e-3) >> PlainSum() >> DiscreteGaussian(1.5, clients=100)
     assert Releases.of(plan(chain)) == Releases(1.5, 20, discrete=True)
+
+
+def test_skellam_noise_of_the_server_is_read_with_its_grid_and_costs_what_shares_of_it_do():
+    grid = Clip(1.0) >> Quantize(1e-3)
+    whole = plan(grid >> SecureSum(threshold=3) >> Skellam(4.0, clients=100))
+    norm = whole.algorithm.aggregation.sensitivity(whole.algorithm.layout) / 1e-3
+    assert Releases.of(whole) == Releases(4.0, 20, None, 3, shared=Shared(at_least=0, norm=norm, size=14))
+    shares = plan(grid >> NoiseShare(4.0, at_least=3) >> SecureSum(threshold=3) >> Over(clients=100))
+    for colluding in (0, 2, 50):  # clients know nothing of a server's noise
+        spent = privacy.spent(whole, delta=1e-6, colluding=colluding)
+        assert spent.epsilon == privacy.spent(shares, delta=1e-6).epsilon
+    assert "Skellam(4)" in str(spent)
 
 
 def test_noise_in_shares_is_read_with_its_grid():

@@ -88,12 +88,11 @@ def test_a_server_claims_nothing_of_chance():
         assert "the server knows who: no amplification" in found.sampling
 
 
-@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("kind", [Gaussian, shoal.DiscreteGaussian, shoal.Skellam])
 @pytest.mark.parametrize("threshold", [None, 3])
-def test_what_is_kept_of_a_round_is_what_it_releases(discrete, threshold):
+def test_what_is_kept_of_a_round_is_what_it_releases(kind, threshold):
     meeting = PlainSum() if threshold is None else SecureSum(threshold)
-    finish = (shoal.DiscreteGaussian if discrete else Gaussian)(1.25, clients=5)
-    made = plan(Clip(1.0) >> Quantize(0.01) >> meeting >> finish, rounds=7)
+    made = plan(Clip(1.0) >> Quantize(0.01) >> meeting >> kind(1.25, clients=5), rounds=7)
     assert releases_of(event_of(made), 7) == served(made)
 
 

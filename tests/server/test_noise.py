@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chi2
 
 import shoal
-from shoal import Clip, DiscreteGaussian, Gaussian, Mean, PlainSum, Quantize, SecureSum, models
+from shoal import Clip, DiscreteGaussian, Gaussian, Mean, PlainSum, Quantize, SecureSum, Skellam, models
 from shoal.algorithms import open_round, silence
 from shoal.server.closing import close, first_model
 
@@ -18,6 +18,7 @@ CHAINS = {
     "floats of a grid": GRID >> SecureSum(threshold=2) >> Gaussian(1.5, clients=10),
     "integers": GRID >> PlainSum() >> DiscreteGaussian(1.5, clients=10),
     "integers of a secure sum": GRID >> SecureSum(threshold=2) >> DiscreteGaussian(1.5, clients=10),
+    "Skellam integers": GRID >> SecureSum(threshold=2) >> Skellam(1.5, clients=10),
 }
 
 

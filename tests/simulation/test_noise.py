@@ -20,6 +20,7 @@ from shoal import (
     Quantize,
     Rotation,
     SecureSum,
+    Skellam,
 )
 from shoal.errors import SettingError, UnsupportedError
 from tests.conftest import classification
@@ -67,7 +68,7 @@ def test_the_logs_and_the_picture_say_so_too(tmp_path):
     assert history.plot().get_supxlabel() == "noise: simulated: drawn from the seed, protects nobody"
 
 
-@pytest.mark.parametrize("finish", [Gaussian, DiscreteGaussian])
+@pytest.mark.parametrize("finish", [Gaussian, DiscreteGaussian, Skellam])
 @pytest.mark.parametrize("meeting", [PlainSum(), SecureSum(threshold=500)], ids=str)
 def test_the_mean_of_a_small_cohort_is_as_noisy_as_that_of_the_cohort_it_stands_in_for(finish, meeting):
     chain = Clip(1.0) >> Quantize(1e-4) >> meeting >> finish(2.0, clients=1000)

@@ -21,6 +21,7 @@ ok17 = Clip(1.0) >> TopK(0.1) >> LocalLaplace(1.0, norm=1.0) >> PlainSum() >> Ov
 ok18 = Clip(1.0) >> PlainSum() >> MatrixGaussian(2.0, clients=100, matrix=Blt(200, 20))
 ok19 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> MatrixGaussian(2.0, clients=100, matrix=Blt(200, 20))
 ok20 = Remember(TopK(0.1)) >> AdaptiveClip(1.0) >> Weigh(500) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Mean()
+ok21 = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Skellam(1.0, clients=100)
 bad1 = Quantize(1e-3) >> Clip(1.0)  # clip after quantize
 bad2 = Quantize(1e-3) >> SecureSum(threshold=50)  # nothing bounds the range
 bad3 = Clip(1.0) >> SecureSum(threshold=50)  # floats cannot be masked

@@ -77,6 +77,9 @@ PLANS = {
         >> shoal.SecureSum(2)
         >> shoal.DiscreteGaussian(1.0, clients=5),
     ),
+    "other integer noise": of(
+        models.logistic(2), aggregation=GRID >> shoal.SecureSum(2) >> shoal.Skellam(1.0, clients=5)
+    ),
     "sparse": of(models.logistic(2), aggregation=SPARSE >> shoal.PlainSum() >> shoal.Gaussian(1.0, clients=5)),
     "median": of(models.logistic(2), aggregation=shoal.Round(3) >> shoal.Collect() >> shoal.Median()),
     "shares": of(

@@ -6,8 +6,10 @@ from shoal.aggregation.finish import DiscreteGaussian as DiscreteGaussian
 from shoal.aggregation.finish import Finish as Finish
 from shoal.aggregation.finish import Gaussian as Gaussian
 from shoal.aggregation.finish import Mean as Mean
+from shoal.aggregation.finish import NoisesGrid as NoisesGrid
 from shoal.aggregation.finish import Over as Over
 from shoal.aggregation.finish import Robust as Robust
+from shoal.aggregation.finish import Skellam as Skellam
 from shoal.aggregation.finish import Sums as Sums
 from shoal.aggregation.finish import Total as Total
 from shoal.aggregation.kinds import Bounded as Bounded

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from shoal.aggregation import order
-from shoal.aggregation.finish import Correlates, Ends, Finish, Robust, Sums, Total
+from shoal.aggregation.finish import Correlates, Ends, Finish, NoisesGrid, Robust, Sums, Total
 from shoal.aggregation.kinds import Free
 from shoal.aggregation.payload import Bag, Memory, Notes, Payload, Update
 from shoal.aggregation.step import Adapts, Discretizes, Noises, Randomizes, Remembers, Shortens, Step, Weighs
@@ -263,13 +263,9 @@ class Aggregation:
 
     def _noised(self, value: Vector, key: Key, layout: Layout) -> Vector:
         """The sum with the integer noise of the finish, if it adds any."""
-        deviation = self._grid_noise(layout)
-        return value + key.discrete_gaussian(deviation / self.unit, value) if deviation else value
-
-    def _grid_noise(self, layout: Layout) -> float:
-        if isinstance(self.finish, Robust) or not self.unit:
-            return 0.0
-        return self.finish.grid_noise(self.sensitivity(layout))
+        if not isinstance(self.finish, NoisesGrid):
+            return value
+        return value + self.finish.draw(key, self.finish.deviation(self.sensitivity(layout)) / self.unit, value)
 
     @property
     def unit(self) -> float:
@@ -282,7 +278,8 @@ class Aggregation:
             raise SettingError(f"{self.meeting} would never be released: a round has at most {clients} clients")
         unit, bound = self.unit, self.sensitivity(layout)
         noise = sum(step.deviation(bound) for step in self.steps if isinstance(step, Noises))
-        reach = bound * clients + 8 * (noise * math.sqrt(clients) + self._grid_noise(layout))
+        drawn = self.finish.deviation(bound) if isinstance(self.finish, NoisesGrid) else 0.0
+        reach = bound * clients + 8 * (noise * math.sqrt(clients) + drawn)
         if unit and reach / unit >= 2**31:
             raise SettingError(
                 f"a sum of {clients} clients of norm {bound:g} on a grid of {unit:g} needs more than 32 bits: "

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Num
 from shoal.aggregation.kinds import Bounded, Free, Grid, Kind, Local, Shares
 from shoal.errors import OrderError
 from shoal.key import Key
+from shoal.noise.tables import LARGEST, LARGEST_SHARE
 from shoal.settings import number, settle, whole
 from shoal.vector import Array, Layout, Vector, namespace
 
@@ -60,10 +61,6 @@ class Finish(Ends, Generic[Kind_contra]):
     @abstractmethod
     def finish(self, sums: Sums, key: Key) -> Vector:
         """The result of the round, from its sums."""
-
-    def grid_noise(self, sensitivity: float) -> float:
-        """The standard deviation of the integer noise that a sum on a grid gets before it is decoded."""
-        return 0.0
 
 
 class Correlates(Finish[Kind_contra]):
@@ -148,18 +145,11 @@ class Gaussian(Finish[Bounded | Grid]):
 
 
 @dataclass(frozen=True)
-class DiscreteGaussian(Finish[Grid]):
-    """Integer noise of `multiplier` times the sensitivity on the grid, then divided by a public number of `clients`.
+class NoisesGrid(Finish[Grid]):
+    """A finish with integer noise of `multiplier` times the sensitivity, then divided by a public number of `clients`.
 
-    Discrete Gaussian noise (Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy"), added
-    to the integers before they are numbers of training again: sum and noise are exact, so no rounding of floats tells
-    one sum from another (Mironov 2012). Drawn as that of `Gaussian` is.
-
-    >>> from shoal.aggregation import SecureSum
-    >>> from shoal.steps import Clip, Quantize
-    >>> chain = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> DiscreteGaussian(1.0, clients=100)
-    >>> chain.finish.grid_noise(sensitivity=2.0)
-    2.0
+    The noise is added to the integers before they are numbers of training again: sum and noise are exact, so no
+    rounding of floats tells one sum from another (Mironov 2012). Drawn as that of `Gaussian` is.
     """
 
     multiplier: float
@@ -175,9 +165,65 @@ class DiscreteGaussian(Finish[Grid]):
         """value / clients; the noise is in the value."""
         return sums.value * np.float32(1 / self.clients)
 
-    def grid_noise(self, sensitivity: float) -> float:
-        """multiplier * sensitivity."""
+    def deviation(self, sensitivity: float) -> float:
+        """The standard deviation of the noise: multiplier * sensitivity."""
         return self.multiplier * sensitivity
+
+    @property
+    @abstractmethod
+    def widest(self) -> float:
+        """The largest standard deviation, in steps of the grid, that a server can draw."""
+
+    @abstractmethod
+    def draw(self, key: Key, deviation: float, like: Vector) -> Vector:
+        """Integers of a standard deviation, in steps of the grid, in the shape of `like`."""
+
+
+@dataclass(frozen=True)
+class DiscreteGaussian(NoisesGrid):
+    """Integer noise of `multiplier` times the sensitivity on the grid, then divided by a public number of `clients`.
+
+    Discrete Gaussian noise (Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy").
+
+    >>> from shoal.aggregation import SecureSum
+    >>> from shoal.steps import Clip, Quantize
+    >>> chain = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> DiscreteGaussian(1.0, clients=100)
+    >>> chain.finish.deviation(sensitivity=2.0)
+    2.0
+    """
+
+    @property
+    def widest(self) -> float:
+        """524,288 steps."""
+        return LARGEST
+
+    def draw(self, key: Key, deviation: float, like: Vector) -> Vector:
+        """Discrete Gaussian integers."""
+        return key.discrete_gaussian(deviation, like)
+
+
+@dataclass(frozen=True)
+class Skellam(NoisesGrid):
+    """As `DiscreteGaussian`, with Skellam noise: what `NoiseShare` adds up to, drawn whole by the server.
+
+    The difference of two Poisson draws (Agarwal, Kairouz and Liu 2021, "The Skellam mechanism for differentially
+    private federated learning", section 2). On a fine grid it costs what normal noise costs.
+
+    >>> from shoal.aggregation import SecureSum
+    >>> from shoal.steps import Clip, Quantize
+    >>> chain = Clip(1.0) >> Quantize(1e-3) >> SecureSum(threshold=50) >> Skellam(1.0, clients=100)
+    >>> chain.finish.deviation(sensitivity=2.0)
+    2.0
+    """
+
+    @property
+    def widest(self) -> float:
+        """32,768 steps."""
+        return LARGEST_SHARE
+
+    def draw(self, key: Key, deviation: float, like: Vector) -> Vector:
+        """Skellam integers."""
+        return key.skellam(deviation**2, like)
 
 
 @dataclass(frozen=True)
@@ -197,7 +243,7 @@ class Over(Finish[Shares | Local]):
         return sums.value * np.float32(1 / self.clients)
 
 
-def _settle_noise(finish: Gaussian | DiscreteGaussian) -> None:
+def _settle_noise(finish: Gaussian | NoisesGrid) -> None:
     settle(
         finish,
         multiplier=number(finish.multiplier, "a noise multiplier is over 0", lambda v: v > 0),

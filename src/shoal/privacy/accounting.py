@@ -13,7 +13,7 @@ from shoal.errors import SettingError
 from shoal.extras import needed
 from shoal.matrices import Matrix
 from shoal.privacy import skellam
-from shoal.privacy.releases import Releases, Whoever
+from shoal.privacy.releases import Releases, Shared, Whoever
 
 Accountant = Literal["PLD", "RDP"]
 Losses = Callable[..., tuple[float, str]]
@@ -75,7 +75,7 @@ def price(
     """What releases give away of one of `clients` clients."""
     losses = partial(normal, rounds=releases.events, accountant=accountant, grain=grain)
     if releases.shared is not None:
-        return _shares(releases, delta, colluding)
+        return _skellam(releases, releases.shared, delta, colluding)
     if releases.matrix is not None:
         return _correlated(releases, releases.matrix, delta, losses)
     if releases.discrete:
@@ -152,22 +152,24 @@ def _discrete(releases: Releases, delta: float) -> Spent:
     return _spent(releases, epsilon, delta, ZEROED, how, sampling, event)
 
 
-def _shares(releases: Releases, delta: float, colluding: int) -> Spent:
-    """Noise that clients add: only as much of it counts as honest clients must have added."""
-    shared = releases.shared
-    assert shared is not None
-    if colluding >= shared.at_least:
+def _skellam(releases: Releases, shared: Shared, delta: float, colluding: int) -> Spent:
+    """Noise of the server, or noise that clients add: only as much of that counts as honest clients must have added."""
+    if shared.at_least and colluding >= shared.at_least:
         raise SettingError(
             f"the noise is whole with {shared.at_least} shares, and {colluding} clients who know theirs leave none: "
             f"at most {shared.at_least - 1} can collude"
         )
-    honest = (shared.at_least - colluding) / shared.at_least
+    honest = (shared.at_least - colluding) / shared.at_least if shared.at_least else 1.0
     variance = (releases.multiplier * shared.norm) ** 2 * honest
     losses = [
         releases.events * skellam.renyi(order, norm=shared.norm, variance=variance, size=shared.size)
         for order in skellam.ORDERS
     ]
     epsilon, _ = needed("dp_accounting.rdp", "dp").compute_epsilon(skellam.ORDERS, losses, delta)
+    if not shared.at_least:
+        sampling = f"{releases.cohort}: no amplification is claimed for noise on a grid"
+        event = f"Skellam({releases.multiplier:.6g})"
+        return _spent(releases, float(epsilon), delta, ZEROED, "RDP", sampling, event)
     sampling = f"{releases.cohort}: no amplification is claimed for noise in shares"
     colluders = f", {colluding} of whom tell the server theirs" if colluding else ""
     event = f"Skellam noise of {shared.at_least:,} clients{colluders}"

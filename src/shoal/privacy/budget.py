@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from shoal.aggregation import DiscreteGaussian, Gaussian, Over
+from shoal.aggregation import DiscreteGaussian, Gaussian, Over, Skellam
 from shoal.errors import SettingError
 from shoal.plan import Plan
 from shoal.privacy.releases import Releases, Shared, Whoever
@@ -42,10 +42,10 @@ def served(plan: Plan) -> Releases:
     Clients come by themselves, and the server knows who: each client counts as being in each round.
     """
     releases, finish = Releases.of(plan), plan.algorithm.aggregation.finish
-    if type(finish) not in (Gaussian, DiscreteGaussian, Over):
+    if type(finish) not in (Gaussian, DiscreteGaussian, Skellam, Over):
         raise SettingError(
-            f"the noise of {type(finish).__name__} is simulated so far, and no server draws it: finish with Gaussian "
-            "or DiscreteGaussian"
+            f"the noise of {type(finish).__name__} is simulated so far, and no server draws it: finish with "
+            "Gaussian, DiscreteGaussian or Skellam"
         )
     return replace(releases, cohort=Whoever())
 

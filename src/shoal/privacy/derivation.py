@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.aggregation import DiscreteGaussian, Gaussian, MatrixGaussian
+from shoal.aggregation import Gaussian, MatrixGaussian, NoisesGrid
 from shoal.aggregation.step import Noises, Randomizes
 from shoal.plan import Plan
 from shoal.steps import AdaptiveClip, Clip, Quantize, Rotate, Round, TopK, Weigh
@@ -125,7 +125,7 @@ def _why(step: Any, before: float, after: float, layout: Layout) -> tuple[str, s
 def _noise(chain: Any, sensitivity: float, layout: Layout) -> tuple[float | None, str]:
     """The deviation of the noise in each number of a sum, and where it comes from."""
     finish = chain.finish
-    if isinstance(finish, Gaussian | DiscreteGaussian):
+    if isinstance(finish, Gaussian | NoisesGrid):
         deviation = finish.multiplier * sensitivity
         return deviation, f"{finish.multiplier:g} * {sensitivity:.6g}"
     shared = next((step for step in chain.steps if isinstance(step, Noises)), None)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.aggregation import DiscreteGaussian, Gaussian, MatrixGaussian, Over
+from shoal.aggregation import DiscreteGaussian, Gaussian, MatrixGaussian, Over, Skellam
 from shoal.aggregation.step import Adapts
 from shoal.cohort import Everyone, sampler, separation
 from shoal.errors import SettingError
@@ -24,7 +24,8 @@ LOCAL = (LocalGaussian, LocalLaplace, RandomizedResponse)
 class Shared:
     """Skellam noise that clients add in shares: whole once `at_least` shares are in the sum.
 
-    `norm` is the L2 norm that one client's integers can have, `size` how many they are.
+    With an `at_least` of 0 the server adds it, whole, as `Skellam` does. `norm` is the L2 norm that one client's
+    integers can have, `size` how many they are.
     """
 
     at_least: int
@@ -101,8 +102,12 @@ class Releases:
         if isinstance(chain.finish, MatrixGaussian):
             matrix = chain.finish.matrix
             return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, matrix=matrix)
+        norm, size = chain.sensitivity(layout) / chain.unit, chain.sent(layout).size
+        if isinstance(chain.finish, Skellam):
+            shared = Shared(0, norm, size)
+            return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
         share = next(step for step in chain.steps if isinstance(step, NoiseShare))
-        shared = Shared(share.at_least, chain.sensitivity(layout) / chain.unit, chain.sent(layout).size)
+        shared = Shared(share.at_least, norm, size)
         return Releases(share.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
 
 
@@ -115,10 +120,10 @@ def why_none(plan: Plan) -> str | None:
             f"no noise is added before {finish}, so nothing bounds what one client gives away: finish with "
             "Clip(norm) >> PlainSum() >> Gaussian(multiplier, clients=...), for example"
         )
-    if type(chain.finish) not in (Gaussian, DiscreteGaussian, MatrixGaussian, Over):
+    if type(chain.finish) not in (Gaussian, DiscreteGaussian, Skellam, MatrixGaussian, Over):
         return (
-            f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, MatrixGaussian, "
-            "and NoiseShare or a local step before Over"
+            f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, Skellam, "
+            "MatrixGaussian, and NoiseShare or a local step before Over"
         )
     if isinstance(chain.finish, MatrixGaussian) and type(chain.finish.matrix) not in (Banded, Blt, Tree):
         return f"the accountant does not know {chain.finish.matrix}: it knows Banded, Blt and Tree"

@@ -15,7 +15,18 @@ from itertools import pairwise
 from typing import Any, cast
 
 from shoal import models
-from shoal.aggregation import Aggregation, Collect, DiscreteGaussian, Gaussian, Mean, Over, PlainSum, SecureSum, Total
+from shoal.aggregation import (
+    Aggregation,
+    Collect,
+    DiscreteGaussian,
+    Gaussian,
+    Mean,
+    Over,
+    PlainSum,
+    SecureSum,
+    Skellam,
+    Total,
+)
 from shoal.algorithms import FedAvg, FedEval, FedProx
 from shoal.algorithms.evaluation import VectorElsewhere
 from shoal.analytics import CategoryCounts, MeanAndVariance, PresentMean
@@ -47,7 +58,7 @@ _PARTS: dict[str, tuple[type[Any], ...]] = {
     "steps": (Clip, AdaptiveClip, Weigh, Quantize, Round, Rotate, TopK, Remember, NoiseShare, *LOCAL),
     "step": (Round, TopK),
     "meeting": (PlainSum, SecureSum, Collect),
-    "finish": (Mean, Total, Gaussian, DiscreteGaussian, Over, Median),
+    "finish": (Mean, Total, Gaussian, DiscreteGaussian, Skellam, Over, Median),
     "client_optimizer": (Optimizer,),
     "server_optimizer": (Optimizer,),
     "arguments": (Schedule,),
