@@ -137,7 +137,8 @@ def norm(vector: Vector) -> Float[Array, ""]:
     halves to halves (pairwise summation, Higham 1993, section 3).
     """
     if not isinstance(vector, jax.Array):
-        exact = vector.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN that signals is one like others
+            exact = vector.astype(np.float64)
         return np.sqrt(np.dot(exact, exact))
     largest = jnp.max(jnp.abs(vector), initial=0)
     # XLA may multiply by 1 / scale, and takes numbers under 2**-126 for 0: a vector of 2**127 would have no length.
@@ -148,7 +149,10 @@ def norm(vector: Vector) -> Float[Array, ""]:
 def norm1(vector: Vector) -> Float[Array, ""]:
     """The L1 norm of a vector, the sum of its numbers' sizes, as exact as `norm`."""
     sizes = namespace(vector).abs(vector)
-    return _pairwise(sizes) if isinstance(vector, jax.Array) else np.sum(sizes, dtype=np.float64)
+    if isinstance(vector, jax.Array):
+        return _pairwise(sizes)
+    with np.errstate(invalid="ignore"):  # as in `norm`
+        return np.sum(sizes, dtype=np.float64)
 
 
 def is_finite(vector: Vector) -> Any:
