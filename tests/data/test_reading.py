@@ -208,7 +208,10 @@ def test_a_delimiter_is_one_character(delimiter, tmp_path):
         shoal.read_csv(tmp_path / "t.csv", client="ward", delimiter=delimiter)
 
 
-def test_a_word_among_numbers_is_refused_by_its_columns_name_and_not_quoted(tmp_path):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_word_among_numbers_is_refused_by_its_columns_name_and_not_quoted(tmp_path, threads, request):
+    request.addfinalizer(partial(pa.set_cpu_count, pa.cpu_count()))
+    pa.set_cpu_count(threads)
     (tmp_path / "t.csv").write_text("ward,age\n" + "a,1\n" * 2_000_000 + "a,Jane Doe\n")
     with pytest.raises(DataError, match="rows whose 'age' is no number, which the first rows are") as caught:
         shoal.read_csv(tmp_path / "t.csv", client="ward")

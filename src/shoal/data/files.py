@@ -157,7 +157,7 @@ def _reason(kind: str, error: Exception, names: Sequence[str]) -> str:
     text = str(error)
     if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in text:
         return "is not in UTF-8, in which files are read: save it again with that encoding"
-    if found := re.search(r"column #(\d+): CSV conversion error to (\w+)", text):
+    if found := re.search(r"column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", text):
         wanted = "truth value" if found[2] == "bool" else "number"
         return (
             f"has rows whose {names[int(found[1])]!r} is no {wanted}, which the first rows are: clean that column, or "
