@@ -88,3 +88,12 @@ def test_coins_of_a_key_are_true_as_often_as_asked_for_wherever_they_are_drawn()
         assert drawn.mean() == pytest.approx(parts / 2**32, abs=0.008)
         traced = jax.jit(lambda key, parts=parts: key.coins(parts, jnp.asarray(like)))(Key.from_seed(3).traceable())
         assert np.array_equal(drawn, traced)
+
+
+@pytest.mark.parametrize("draw", [Key.uniform, Key.normal, Key.laplace])
+def test_a_program_that_uses_float64_in_jax_draws_the_same_numbers(draw):
+    key, like = Key.from_seed(2), np.zeros(100, np.float32)
+    before = draw(key, like)
+    with jax.enable_x64(True):
+        assert draw(key, like).dtype == np.float32
+        assert np.array_equal(draw(key, like), before)

@@ -81,15 +81,15 @@ class Key:
 
     def uniform(self, like: Any) -> Any:
         """Numbers in [0, 1) in the shape of `like` (float32): the same ones as NumPy, as JAX and traced."""
-        return _as(like, jax.random.uniform(self.jax(), like.shape))
+        return _as(like, jax.random.uniform(self.jax(), like.shape, np.float32))
 
     def normal(self, like: Any) -> Any:
         """Standard normal numbers in the shape of `like` (float32)."""
-        return _as(like, jax.random.normal(self.jax(), like.shape))
+        return _as(like, jax.random.normal(self.jax(), like.shape, np.float32))
 
     def laplace(self, like: Any) -> Any:
         """Laplace numbers of scale 1 in the shape of `like` (float32)."""
-        return _as(like, jax.random.laplace(self.jax(), like.shape))
+        return _as(like, jax.random.laplace(self.jax(), like.shape, np.float32))
 
     def coins(self, parts: int, like: Any) -> Any:
         """For each number of `like` a coin that is True with probability parts / 2**32 exactly, 0 <= parts < 2**32."""
@@ -102,7 +102,7 @@ class Key:
         less than float32 can show, normal numbers rounded to integers.
         """
         if variance > tables.WIDEST**2:
-            rounded = jnp.round(jax.random.normal(self.jax(), like.shape) * np.float32(math.sqrt(variance)))
+            rounded = jnp.round(jax.random.normal(self.jax(), like.shape, np.float32) * np.float32(math.sqrt(variance)))
             return _as(like, rounded.astype(jnp.int32))
         return _as(like, _looked_up(tables.skellam(variance), *self._word_halves(like)))
 
@@ -112,7 +112,7 @@ class Key:
         Above a deviation of 1024 normal numbers rounded to integers, of the variance that makes it the wanted one.
         """
         if deviation > tables.WIDEST:
-            wide = jax.random.normal(self.jax(), like.shape) * np.float32(math.sqrt(deviation**2 - 1 / 12))
+            wide = jax.random.normal(self.jax(), like.shape, np.float32) * np.float32(math.sqrt(deviation**2 - 1 / 12))
             return _as(like, jnp.round(wide).astype(jnp.int32))
         return _as(like, _looked_up(tables.discrete_gaussian(deviation), *self._word_halves(like)))
 
