@@ -7,11 +7,12 @@ import pytest
 
 import shoal
 from shoal.errors import DataError
-from shoal.models import char_lstm, gpt, torch_char_lstm, torch_gpt, torch_word_lstm, word_lstm
+from shoal.models import char_lstm, gpt, word_lstm
 
 torch = pytest.importorskip(
     "torch", reason="needs torch, which the test command leaves out: run  make torch  and test again"
 )
+from shoal.models import torch_char_lstm, torch_gpt, torch_word_lstm  # noqa: E402
 
 LSTM, GPT = {"embedding": 4, "hidden": 6}, {"length": 7, "width": 8, "heads": 2, "layers": 2}
 PAIRS = {
