@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def test_every_public_name_is_listed_and_there(package):
     listed = named_in(Path(package.__file__).with_suffix(".pyi"))
     assert len(listed) > 5
     assert set(package.__all__) == listed <= set(dir(package))
-    for name in listed:
+    there = listed if importlib.util.find_spec("torch") else {name for name in listed if "torch" not in name.lower()}
+    for name in there:
         thing = getattr(package, name)
         assert getattr(thing, "__name__", name).rpartition(".")[2] == name
 

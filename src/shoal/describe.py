@@ -296,6 +296,8 @@ def _read(name: str, item: Any, function: types.FunctionType, seen: Seen) -> Des
 def _source(value: types.FunctionType) -> str:
     """The text of a function; of a lambda its own part of the line."""
     code = value.__code__
+    if code.co_filename == "<string>":  # of eval: from Python 3.13 on the text of `python -c` goes by that name too
+        return _compiled(code)
     try:
         lines, first = inspect.getsourcelines(code)
     except (OSError, TypeError):  # typed at a prompt: its compiled form is all there is

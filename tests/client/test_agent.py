@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -29,6 +30,7 @@ from shoal.store.blobs import Blobs
 from shoal.wire.messages import Verdict
 from shoal.wire.payloads import pack_tree
 from shoal.wire.plans import plan_bytes
+from tests.client.files import held_open
 from tests.client.server import Refusal, busy, cut
 from tests.client.site import COLUMNS, PLAN, Data, info, task
 
@@ -431,5 +433,16 @@ def test_a_journal_of_a_newer_shoal_is_not_touched(tmp_path):
     with sqlite3.connect(tmp_path / "journal.db") as connection:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(StoreError, match="newer"):
+    with pytest.raises(StoreError, match="newer") as caught:
         Journal(tmp_path / "journal.db", Blobs(tmp_path / "blobs"))
+    assert caught.tb and not held_open(tmp_path)
+
+
+def test_an_agent_that_cannot_open_its_journal_lets_go_of_its_home(site):
+    with contextlib.closing(sqlite3.connect(site.home.folder / "journal.db")) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(StoreError, match="newer") as caught:
+        Agent(site.home, Data(), policy=Policy(allow="any"))
+    assert caught.tb and not held_open(site.home.folder)
+    with site.home.held():
+        pass

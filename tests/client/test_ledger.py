@@ -22,6 +22,7 @@ import shoal
 from shoal.client.contents import contents
 from shoal.client.ledger import COLUMNS, Entry, Head, Ledger, Traffic
 from shoal.errors import SettingError, StoreError
+from tests.client.files import held_open
 
 NOON = datetime(2026, 11, 25, 12, 0).timestamp()
 
@@ -244,8 +245,9 @@ def test_a_ledger_that_cannot_be_used_is_told(tmp_path):
     connection = sqlite3.connect(tmp_path / "new.db")
     connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(StoreError, match="of a newer Shoal"):
+    with pytest.raises(StoreError, match="of a newer Shoal") as caught:
         Ledger(tmp_path / "new.db")
+    assert caught.tb and not held_open(tmp_path)
     filled(tmp_path / "headless.db", 1).close()
     tampered(tmp_path / "headless.db", "DELETE FROM head")
     with Ledger(tmp_path / "headless.db") as ledger, pytest.raises(StoreError, match="it has no head"):

@@ -67,10 +67,14 @@ class Agent:
         if identity is None:
             raise StoreError(f"{home.folder} is not enrolled: it takes a token from the server's operator, once")
         self._tell, self._hold_s, self._grace_s = tell, hold_s, grace_s
-        self._held = ExitStack()
-        self._held.enter_context(home.held())
-        self._ledger = Ledger(home.folder / "ledger.db")
-        self._journal = Journal(home.folder / "journal.db", Blobs(home.folder / "blobs"), point=point)
+        with ExitStack() as opened:
+            opened.enter_context(home.held())
+            self._ledger = opened.enter_context(Ledger(home.folder / "ledger.db"))
+            self._journal = Journal(home.folder / "journal.db", Blobs(home.folder / "blobs"), point=point)
+            opened.callback(self._journal.close)
+            self._journal.prune()
+            known = self._journal.runs()
+            self._held = opened.pop_all()
         self._line = Line(
             identity.server, authority=identity.authority, backoff=backoff, tell=tell, count=self._ledger.traffic
         )
@@ -88,16 +92,13 @@ class Agent:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._working: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._journal.prune()
-        for info in self._journal.runs():
+        for info in known:
             self._runs.learn(info)
 
     def close(self) -> None:
         """Closes the files and the connections, and lets another agent have the home."""
         self._sums.close()
         self._line.close()
-        self._journal.close()
-        self._ledger.close()
         self._held.close()
 
     def __enter__(self) -> Agent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -54,12 +54,14 @@ class Journal:
 
     def __init__(self, path: str | Path, blobs: Blobs, *, point: Callable[[str], None] = crash_point) -> None:
         self._path, self.blobs, self._point, self._lock = Path(path), blobs, point, threading.RLock()
-        with self._told():
+        with self._told(), ExitStack() as opened:
             self._connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+            opened.callback(self._connection.close)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._prepare()
             self._path.chmod(0o600)
+            opened.pop_all()  # it stays open
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from importlib.resources import files
@@ -104,15 +104,16 @@ class Ledger:
 
     def __init__(self, path: str | Path, *, now: Callable[[], float] = time.time) -> None:
         self._path, self._now, self._lock = Path(path), now, threading.Lock()
-        with self._told():
+        with self._told(), ExitStack() as opened:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._durable, self._quick = self._connect("FULL"), self._connect("NORMAL")
+            self._durable, self._quick = (opened.enter_context(closing(self._connect())) for _ in range(2))
+            self._durable.execute("PRAGMA synchronous = FULL")
+            self._quick.execute("PRAGMA synchronous = NORMAL")
             self._prepare()
+            opened.pop_all()  # they stay open
 
-    def _connect(self, synchronous: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        return connection
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
 
     def _prepare(self) -> None:
         (version,) = self._durable.execute("PRAGMA user_version").fetchone()
