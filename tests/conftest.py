@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -12,6 +14,7 @@ import shoal
 
 settings.register_profile("shoal", deadline=None, derandomize=True)  # compilation takes its time, once
 settings.load_profile("shoal")
+MAP = Path("/proc/self/maps")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,6 +22,14 @@ def interrupts_arrive():
     """A shell starts jobs in the background with Ctrl-C ignored, and their children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go():
+    """Each compiled program has places in this process's map of memory, of which Linux gives 65,530."""
+    yield
+    if MAP.exists() and MAP.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

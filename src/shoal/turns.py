@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import jax
@@ -23,12 +22,13 @@ from shoal.examples import Examples, finite
 from shoal.key import Key
 from shoal.noise.source import SecureNoise
 from shoal.noise.tables import LARGEST_SHARE
+from shoal.programs import compiled
 from shoal.vector import Layout
 
 LEAST = 32
 """The smallest size of a client that is compiled for: rows of a batch that are not there cost less than compiling."""
 
-compiled_turn = jax.jit(client_turn, static_argnums=0)
+compiled_turn = compiled()(client_turn)
 """A client's turn as one compiled call. Inside another it is traced once, however often it is used."""
 
 
@@ -89,7 +89,7 @@ class _Own:
         return SecureNoise() if self.encodes and name in self.places else self.key.split(name)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled()
 def _compiled_local(
     algorithm: Algorithm[Any, Any, Any], message: Any, data: Any, state: Any, key: Key
 ) -> tuple[Any, ...]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 import shoal
+from shoal.programs import compiled
 
 WORDS = 2
 """The first symbol that is a word: those before are a sentence's start and an unknown word."""
@@ -98,7 +97,7 @@ def recalls(model: Model, vector: Vector, population: shoal.Population) -> tuple
     return float(np.mean(places < 1)), float(np.mean(places < 3))
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled()
 def _better(model: Model, vector: Any, x: Any, y: Any) -> Any:
     """How many words score higher than the right one; as many as there are for what is no word."""
     scores = model.network.apply(model.params(vector), x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +13,7 @@ import numpy as np
 from shoal.algorithms import Algorithm, Report, Run, close_round, enter, open_round, run_round
 from shoal.data import Population
 from shoal.key import Key
+from shoal.programs import compiled
 from shoal.simulation.columns import Columns, on_device
 from shoal.simulation.folding import cohort_total
 from shoal.turns import compiled_size, compiled_turn, filled
@@ -36,7 +36,7 @@ def one_round(
     return done.run, done.report
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled()
 def _compiled(algorithm: Any, run: Run[Any], columns: Columns, size: Any, key: Key) -> tuple[Run[Any], Report]:
     """The round as one compiled call; it is compiled again for other numbers of rows or clients."""
     round_key = key.split("round", run.round)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from shoal.key import Key
 from shoal.models.descent import descend
 from shoal.models.losses import Loss, LossName, loss
 from shoal.models.network import ChecksInputs, Functions, Network, Params
+from shoal.programs import compiled
 from shoal.vector import Array, Layout, Part, Vector
 
 _ROWS = 1024  # rows that are measured at once
@@ -161,14 +162,14 @@ def from_functions(
 _loss = loss
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled()
 def _measure(model: JaxModel, vector: Vector, columns: dict[str, Array]) -> dict[str, Array]:
     outputs = model.network.apply(model.params(vector), columns[model.x])
     labels = columns[model.y]
     return {"loss": model.loss(outputs, labels), **model.loss.metrics(outputs, labels)}
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled()
 def _outputs(model: JaxModel, vector: Vector, x: Array) -> Array:
     return model.network.apply(model.params(vector), x)
 

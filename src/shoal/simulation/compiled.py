@@ -19,6 +19,7 @@ import numpy as np
 from shoal.algorithms import Algorithm, Report, Run, close_round, enter, open_round
 from shoal.data import LazyPopulation, Population
 from shoal.key import Key
+from shoal.programs import compiled
 from shoal.simulation.cohorts import Cohort, Cohorts
 from shoal.simulation.columns import Columns, Resident, Taken, source
 from shoal.simulation.folding import cohort_total
@@ -122,7 +123,7 @@ def lanes(algorithm: Algorithm[Any, Any, Any], population: Population | LazyPopu
     return min(32, len(population)) if equal and tiny else 1
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+@compiled(2, donated=(4,))
 def _advance(
     algorithm: Any, lanes: int, columns: Columns, run: Run[Any], states: Any, cohorts: Any, sizes: Any, rounds: Any,
     key: Key,

@@ -11,7 +11,7 @@ import heapq
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ import numpy as np
 from shoal.algorithms import Algorithm, Run, close_round, enter, open_round
 from shoal.data import LazyPopulation, Population
 from shoal.key import Key
+from shoal.programs import compiled
 from shoal.simulation.cohorts import Cohorts
 from shoal.simulation.columns import Columns, source
 from shoal.simulation.folding import cohort_total
@@ -125,7 +126,7 @@ def _part(algorithm: Any, columns: Columns, run: Run[Any], cohort: Any, size: An
     return total, present
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled()
 def _close(algorithm: Any, run: Run[Any], totals: tuple[Any, ...], round_key: Key) -> Any:
     total = totals[0]
     for other in totals[1:]:

@@ -8,7 +8,6 @@ where a chain only weighs and adds, each client's change is added as soon as it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from shoal.key import Key, name_words
 from shoal.models.torch_descent import undisturbed
 from shoal.models.torch_optimizers import rule
 from shoal.models.torch_rows import tensor
+from shoal.programs import compiled
 from shoal.simulation.cohorts import Cohort, Cohorts
 from shoal.simulation.cores import LARGE, cores
 from shoal.simulation.folding import cohort_total
@@ -193,7 +193,7 @@ class _Trained:
         return Local(data.columns["change"], data.count, client_state, {"loss": data.columns["loss"]})
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled(2)
 def _payloads(
     layout: Layout, lanes: int, call: Call[None], states: Any, changes: Any, told: Any, size: Any, keys: Key
 ) -> Any:
