@@ -28,6 +28,9 @@ from shoal.vector import Layout
 LEAST = 32
 """The smallest size of a client that is compiled for: rows of a batch that are not there cost less than compiling."""
 
+DRAWN = (Gaussian, DiscreteGaussian, Skellam, Over)
+"""The finishes whose noise servers or clients draw from the operating system, where it is no simulation."""
+
 compiled_turn = compiled()(client_turn)
 """A client's turn as one compiled call. Inside another it is traced once, however often it is used."""
 
@@ -119,7 +122,7 @@ def check_deployable(algorithm: Algorithm[Any, Any, Any]) -> None:
 def _check_noise(aggregation: Aggregation, layout: Layout) -> None:
     """A server draws the noise of these finishes from the operating system, and so do clients with shares of noise."""
     finish = aggregation.finish
-    if aggregation.private and type(finish) not in (Gaussian, DiscreteGaussian, Skellam, Over):
+    if aggregation.private and type(finish) not in DRAWN:
         raise UnsupportedError(
             f"{aggregation}: the noise of {type(finish).__name__} is simulated so far, and what only says that it "
             "protects must not run over a network: finish with Gaussian, DiscreteGaussian or Skellam, or simulate this "

@@ -157,6 +157,8 @@ class NoisesGrid(Finish[Grid]):
     takes: ClassVar[tuple[Kind, ...]] = (Grid,)
     private: ClassVar[bool] = True
     needs_clients: ClassVar[bool] = False
+    widest: ClassVar[float]
+    """The largest standard deviation, in steps of the grid, that a server can draw."""
 
     def __post_init__(self) -> None:
         _settle_noise(self)
@@ -168,11 +170,6 @@ class NoisesGrid(Finish[Grid]):
     def deviation(self, sensitivity: float) -> float:
         """The standard deviation of the noise: multiplier * sensitivity."""
         return self.multiplier * sensitivity
-
-    @property
-    @abstractmethod
-    def widest(self) -> float:
-        """The largest standard deviation, in steps of the grid, that a server can draw."""
 
     @abstractmethod
     def draw(self, key: Key, deviation: float, like: Vector) -> Vector:
@@ -192,10 +189,7 @@ class DiscreteGaussian(NoisesGrid):
     2.0
     """
 
-    @property
-    def widest(self) -> float:
-        """524,288 steps."""
-        return LARGEST
+    widest: ClassVar[float] = LARGEST
 
     def draw(self, key: Key, deviation: float, like: Vector) -> Vector:
         """Discrete Gaussian integers."""
@@ -216,10 +210,7 @@ class Skellam(NoisesGrid):
     2.0
     """
 
-    @property
-    def widest(self) -> float:
-        """32,768 steps."""
-        return LARGEST_SHARE
+    widest: ClassVar[float] = LARGEST_SHARE
 
     def draw(self, key: Key, deviation: float, like: Vector) -> Vector:
         """Skellam integers."""

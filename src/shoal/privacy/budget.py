@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from shoal.aggregation import DiscreteGaussian, Gaussian, Over, Skellam
 from shoal.errors import SettingError
 from shoal.plan import Plan
 from shoal.privacy.releases import Releases, Shared, Whoever
 from shoal.settings import number, settle
+from shoal.turns import DRAWN
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def served(plan: Plan) -> Releases:
     Clients come by themselves, and the server knows who: each client counts as being in each round.
     """
     releases, finish = Releases.of(plan), plan.algorithm.aggregation.finish
-    if type(finish) not in (Gaussian, DiscreteGaussian, Skellam, Over):
+    if type(finish) not in DRAWN:
         raise SettingError(
             f"the noise of {type(finish).__name__} is simulated so far, and no server draws it: finish with "
             "Gaussian, DiscreteGaussian or Skellam"
@@ -53,7 +53,7 @@ def served(plan: Plan) -> Releases:
 def event_of(plan: Plan) -> str:
     """One round of a plan on a server, as text that is kept; `releases_of` reads it.
 
-    >>> from shoal import Clip, FedAvg, PlainSum, models
+    >>> from shoal import Clip, FedAvg, Gaussian, PlainSum, models
     >>> chain = Clip(1.0) >> PlainSum() >> Gaussian(2.0, clients=9)
     >>> event_of(Plan(FedAvg(models.logistic(3), aggregation=chain), rounds=1))
     '{"noise": "normal", "multiplier": 2.0, "threshold": 0}'

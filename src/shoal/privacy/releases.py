@@ -15,6 +15,7 @@ from shoal.matrices import Banded, Blt, Matrix, Tree
 from shoal.plan import Plan
 from shoal.settings import number, settle, whole
 from shoal.steps import AdaptiveClip, LocalGaussian, LocalLaplace, NoiseShare, RandomizedResponse
+from shoal.turns import DRAWN
 
 LOCAL = (LocalGaussian, LocalLaplace, RandomizedResponse)
 """The steps that make one contribution private by itself, and whose epsilon is known."""
@@ -55,7 +56,7 @@ class Releases:
 
     `multiplier` is the standard deviation of the noise over the sensitivity, which is how far one client, added or
     removed, moves the sum. `threshold` is a secure sum's: a round with fewer clients releases nothing. The noise is
-    normal, or `discrete` on a grid, or comes in shares as `shared` says. With a `matrix` it is correlated between
+    normal, or `discrete` on a grid, or Skellam noise as `shared` says. With a `matrix` it is correlated between
     rounds, and the multiplier is that of `MatrixGaussian`, for all rounds together.
 
     >>> Releases(1.0, rounds=100, cohort=0.1).cohort
@@ -104,11 +105,12 @@ class Releases:
             return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, matrix=matrix)
         norm, size = chain.sensitivity(layout) / chain.unit, chain.sent(layout).size
         if isinstance(chain.finish, Skellam):
-            shared = Shared(0, norm, size)
-            return Releases(chain.finish.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
-        share = next(step for step in chain.steps if isinstance(step, NoiseShare))
-        shared = Shared(share.at_least, norm, size)
-        return Releases(share.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
+            source, at_least = chain.finish, 0
+        else:
+            source = next(step for step in chain.steps if isinstance(step, NoiseShare))
+            at_least = source.at_least
+        shared = Shared(at_least, norm, size)
+        return Releases(source.multiplier, plan.rounds, plan.cohort, chain.threshold, shared=shared)
 
 
 def why_none(plan: Plan) -> str | None:
@@ -120,7 +122,7 @@ def why_none(plan: Plan) -> str | None:
             f"no noise is added before {finish}, so nothing bounds what one client gives away: finish with "
             "Clip(norm) >> PlainSum() >> Gaussian(multiplier, clients=...), for example"
         )
-    if type(chain.finish) not in (Gaussian, DiscreteGaussian, Skellam, MatrixGaussian, Over):
+    if type(chain.finish) not in (*DRAWN, MatrixGaussian):
         return (
             f"the accountant does not know the noise of {finish}: it knows Gaussian, DiscreteGaussian, Skellam, "
             "MatrixGaussian, and NoiseShare or a local step before Over"
